@@ -1,0 +1,1 @@
+"""orderheal: finds business objects stuck between systems, remediates them and proves the healing."""
