@@ -1,0 +1,134 @@
+"""All that is known about one rule when a cycle begins: what the store holds, as one value.
+
+A cycle reads this once, at its take; whatever others may change meanwhile is checked again by the gate (law 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from daemon.domain.attempt import Attempt
+from daemon.domain.incident import Incident, Why
+from daemon.domain.notice import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A scan that is under way over several slices (law 15). ``since``: the incremental lower bound, if any."""
+
+    began: datetime
+    cursor: str | None = None
+    candidates: int = 0
+    broken: int = 0
+    unknown: int = 0
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tripped guard: since when, why, and on which numbers; ``exempt`` lets that many through on a person's word."""
+
+    since: datetime
+    why: Why
+    broken: int
+    limit: float
+    population: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """What a rule remembers between cycles; stored whole in the rule's row by each commit."""
+
+    progress: Progress | None = None
+    last_complete: datetime | None = None
+    last_full: datetime | None = None
+    high_water: datetime | None = None
+    candidates: int | None = None
+    population: int | None = None
+    population_at: datetime | None = None
+    held: Held | None = None
+    unknown_since: datetime | None = None
+    failed: str = ""
+
+
+class DirectiveKind(StrEnum):
+    """A person's words about incidents."""
+
+    CLAIM = "claim"
+    RELEASE = "release"
+    RETRY = "retry"
+    DISMISS = "dismiss"
+    EXCLUDE = "exclude"
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """A person's word, written as a row, obeyed by the rule's next cycle. ``until`` is rule time, ``None`` for no end."""
+
+    id: str
+    kind: DirectiveKind
+    rule: str
+    incident: str
+    author: str
+    reason: str
+    at: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Acts are stopped: for one rule, one connector, or (both empty) all. Has an author and an end; looking goes on."""
+
+    id: str
+    author: str
+    reason: str
+    since: datetime
+    until: datetime | None = None
+    rule: str | None = None
+    connector: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Illness:
+    """A connector that refuses us (401, 403): since when, what it said, and when it may be tried again."""
+
+    connector: str
+    since: datetime
+    reason: str
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """An open incident of another rule on the same object that is being told: who speaks first names the others."""
+
+    object: str
+    rule: str
+    severity: int
+    opened: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything a cycle starts from. ``incidents`` are the live ones; ``attempts`` the open ones by incident id.
+
+    ``busy`` maps an object to the moment until which an attempt on it by *another incident* is in flight or settling.
+    ``calls`` are the times of this rule's calls in the last hour, oldest first.
+    """
+
+    rule: str
+    now: datetime
+    state: RuleState = RuleState()
+    scan_due: bool = False
+    incidents: tuple[Incident, ...] = ()
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    directives: tuple[Directive, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    illnesses: Mapping[str, Illness] = field(default_factory=dict)
+    busy: Mapping[str, datetime] = field(default_factory=dict)
+    tellings: tuple[Telling, ...] = ()
+    calls: tuple[datetime, ...] = ()
