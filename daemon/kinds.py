@@ -1,0 +1,69 @@
+"""Kinds of connectors, discovered: a file in ``daemon/connectors`` that ends in ``KIND = Kind(…)`` is all it takes (rule 8)."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from daemon.domain.shape import Shape
+from daemon.domain.value import Place, Timescale
+from daemon.engine.ports import Clock, Connector, Events, Quota
+from daemon.language.mistake import Mistake
+from daemon.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a connector is given to work with; it takes nothing else from its surroundings."""
+
+    clock: Clock
+    quota: Quota
+    events: Events
+    timescale: Timescale
+    timezone: str = "UTC"
+
+
+At = Callable[[tuple[str | int, ...]], Place]
+"""Where the value at a path below the connector's own settings stands in the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A connector file's whole: its settings' model, what its settings offer, and how it is opened.
+
+    ``shape`` and ``lint`` are offline and pure. ``lint`` says what the model cannot (expressions, SQL, zones), each mistake with
+    its place. ``address`` is the model of a channel's address in ``contacts`` (``None``: it can tell nobody). ``example`` is a block of YAML
+    for the documentation that loads as it stands.
+    """
+
+    name: str
+    settings: type[Settings]
+    shape: Callable[[Any], Shape]
+    open: Callable[[str, Any, Tools], Connector]
+    example: str
+    lint: Callable[[str, Any, At], Sequence[Mistake]] = lambda name, settings, at: ()
+    address: type[Settings] | None = None
+
+
+class KindTaken(Exception):
+    """Two connector files declare one kind; rename one of them."""
+
+
+@cache
+def discover() -> Mapping[str, Kind]:
+    """Every kind, by name. Raises ``KindTaken``."""
+    from daemon import connectors
+
+    kinds: dict[str, Kind] = {}
+    for module in sorted(pkgutil.iter_modules(connectors.__path__), key=lambda found: found.name):
+        kind = getattr(importlib.import_module(f"daemon.connectors.{module.name}"), "KIND", None)
+        if not isinstance(kind, Kind):
+            continue
+        if kind.name in kinds:
+            raise KindTaken(f"the kind {kind.name!r} is declared twice, the second time in connectors/{module.name}.py")
+        kinds[kind.name] = kind
+    return kinds

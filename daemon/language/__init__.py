@@ -1,0 +1,1 @@
+"""Text to rules, offline, all mistakes at once."""
