@@ -33,7 +33,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-_PREFIX: Final = "orderheal-postgres-"
+_PREFIX: Final = "orderheal-pg-"
 _SERVER_USER: Final = "nobody"  # exists on every Unix, owns nothing, and needs no useradd
 _OUTSIDE_HOMES: Final = Path("/var/tmp")  # noqa: S108 - kept over a reboot; what is made in it is made by mkdtemp
 _SOCKET_PATH_MAX: Final = 103  # bytes of sockaddr_un.sun_path without its end: 108 on Linux, 104 on macOS
@@ -210,8 +210,9 @@ def _ensure_running(home: Path, durable: bool) -> EmbeddedPostgres:
     server = EmbeddedPostgres(home / "data")
     longest = len(os.fsencode(server.cluster / f".s.PGSQL.{_PORT}"))
     if longest > _SOCKET_PATH_MAX:
+        excess = longest - _SOCKET_PATH_MAX
         raise EmbeddedError(
-            f"{home} is {longest - _SOCKET_PATH_MAX} bytes too long to hold a socket: choose a shorter store.data"
+            f"{home} is {excess} bytes too long to hold a socket: choose a shorter store.data or TMPDIR"
         )
     if not server.cluster.exists():
         _init(home, server.cluster)
