@@ -26,7 +26,7 @@ class Mistake:
         return f"{self.file}:{self.line}:{self.column}: {self.message}"
 
 
-class Mistakes(Exception):  # noqa: N818 - they are the reader's, not ours
+class Mistakes(Exception):
     """All mistakes of what was loaded, sorted by place. Its text is a line each."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
