@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from daemon.domain.attempt import Result
-from daemon.domain.sight import Verdict
-from daemon.domain.value import Money, Scope, Value
+from daemon.domain.attempt import CONNECTOR_ILL, CRASHED, Attempt, Outcome, Result
+from daemon.domain.directive import Directive, DirectiveKind
+from daemon.domain.rule import Delivery, Rule, Step
+from daemon.domain.sight import Sighting, Verdict
+from daemon.domain.value import Money, Scope, Value, share
 
 
 class Phase(StrEnum):
@@ -94,6 +96,8 @@ class StepState:
     ill_since: datetime | None = None
     spent: bool = False
     extra: bool = False
+    known: int = 0
+    """Attempts with a known outcome; the idempotency key changes only after one (law 5)."""
     response: Value = None
 
 
@@ -156,3 +160,236 @@ class Incident:
     def live(self) -> bool:
         """Whether it still stands open in any phase."""
         return self.phase is not Phase.RESOLVED
+
+
+UNDIAGNOSED = "undiagnosed"
+"""The cause of a subject whose diagnosis was not to be known within ``diagnose.timeout``."""
+
+HALF_LIFE = timedelta(days=7)
+"""After this much health the lifetime count of attempts halves."""
+
+
+def opened(rule: Rule, seen: Sighting, previous: Incident | None, fresh_id: str) -> Incident | None:
+    """The incident of a subject that a scan found broken and that no live incident stands for.
+
+    Broken again within ``guard.relapse`` after the end, the same incident goes on (law 21). A subject that was told and ends by
+    delivery keeps its key for as long as it is listed (law 8): that gives the stored incident with its listing noted, or ``None``.
+    """
+    if previous is not None and _remembered(rule, previous, seen.at):
+        if previous.resolution is Resolution.TOLD:
+            return replace(previous, last=seen.at) if _worth_noting(rule, previous, seen.at) else None
+        return _relapsed(rule, previous, seen)
+    total = _healthier(previous, seen.at)
+    fresh = Incident(
+        id=fresh_id, rule=rule.name, digest=rule.digest, key=seen.key, record_key=seen.record_key, object=seen.object,
+        opened=seen.at, since=_earliest(seen.since, seen.at), total=total,
+    )  # fmt: skip
+    return replace(sighted(rule, fresh, seen), due=seen.at)
+
+
+def _remembered(rule: Rule, previous: Incident, now: datetime) -> bool:
+    anchor = previous.last if previous.resolution is Resolution.TOLD else previous.ended
+    return anchor is not None and now < anchor + rule.guard.relapse
+
+
+def _worth_noting(rule: Rule, previous: Incident, now: datetime) -> bool:
+    """A listing is noted a few times per relapse window, not at every scan."""
+    return previous.last is None or now - previous.last > rule.guard.relapse / 4
+
+
+def _relapsed(rule: Rule, previous: Incident, seen: Sighting) -> Incident:
+    again = replace(
+        previous, phase=Phase.OPEN, relapses=previous.relapses + 1, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
+        levels={}, marks=Marks(), since=_earliest(seen.since, seen.at), digest=rule.digest, cause=None, undiagnosed_since=None, due=seen.at,
+        steps=_climbable(previous.steps),
+    )  # fmt: skip
+    return sighted(rule, again, seen)
+
+
+def _climbable(steps: Mapping[str, StepState]) -> Mapping[str, StepState]:
+    """After a relapse the ladder goes on with the attempts left: what was spent by health alone may be tried again."""
+    return {id: replace(state, settle_until=None, retry_at=None, laters=0, ill_since=None) for id, state in steps.items()}
+
+
+def _healthier(previous: Incident | None, now: datetime) -> int:
+    if previous is None or previous.ended is None or now < previous.ended:
+        return previous.total if previous else 0
+    return previous.total >> min(int((now - previous.ended) / HALF_LIFE), 32)
+
+
+def _earliest(*moments: datetime | None) -> datetime:
+    return min(moment for moment in moments if moment is not None)
+
+
+def sighted(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
+    """The incident after a look. An older look than the one already noted changes nothing; an unknown one concludes nothing."""
+    if incident.last is not None and seen.at < incident.last:
+        return incident
+    base = replace(incident, last=seen.at, digest=rule.digest, verdict=seen.verdict, reason=seen.reason)
+    if incident.phase is Phase.PARKED:
+        base = replace(base, phase=Phase.OPEN)
+    if seen.verdict is Verdict.UNKNOWN:
+        return replace(base, unknown_since=incident.unknown_since or seen.at)
+    base = replace(base, seen=seen.at, unknown_since=None)
+    if seen.verdict is Verdict.GONE:
+        return base
+    base = replace(base, facts=seen.facts or incident.facts, value=seen.value or incident.value, deadline=seen.deadline or incident.deadline)
+    if seen.verdict is Verdict.CLEAN:
+        return base
+    base = replace(base, since=_earliest(seen.since, incident.since))
+    if incident.phase is Phase.PROVED:
+        base = replace(
+            base, phase=Phase.OPEN, relapses=incident.relapses + 1, proved_at=None, resolution=None, credit=False, handled=False,
+            steps=_climbable(incident.steps),
+        )  # fmt: skip
+    return _with_cause(rule, base, seen)
+
+
+def _with_cause(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
+    if rule.diagnose is None:
+        return incident
+    if seen.cause is not None:
+        return replace(incident, cause=seen.cause, undiagnosed_since=None)
+    since = incident.undiagnosed_since or seen.at
+    late = seen.at >= since + rule.diagnose.timeout
+    return replace(incident, cause=UNDIAGNOSED if late else None, undiagnosed_since=since)
+
+
+def begun(incident: Incident, step: Step, now: datetime) -> Incident:
+    """The incident as it becomes by being let through the gate for one attempt of the step."""
+    state = incident.steps.get(step.id) or StepState(began=now)
+    if state.ill_since is not None:
+        state = replace(state, began=state.began + (now - state.ill_since), ill_since=None)
+    return replace(incident, steps={**incident.steps, step.id: state}, why=Why.SETTLING)
+
+
+def waiting(incident: Incident, step: Step, now: datetime) -> Incident:
+    """The incident with a ``wait`` rung begun."""
+    return replace(incident, steps={**incident.steps, step.id: StepState(began=now)})
+
+
+def given_up(incident: Incident, step: Step, reason: str, now: datetime) -> Incident:
+    """The incident with a rung done with for a reason of ours: an argument that cannot be said, a follow-up that cannot be judged."""
+    state = incident.steps.get(step.id) or StepState(began=now)
+    return replace(incident, steps={**incident.steps, step.id: replace(state, spent=True, reason=reason, at=state.at or now)})
+
+
+def recorded(incident: Incident, step: Step, attempt: Attempt, retry_at: datetime | None) -> Incident:
+    """The incident after an attempt's outcome; the table of outcomes in ``rule-language.md`` section 5.
+
+    ``retry_at``: what ``Retry-After`` said, as rule time. The attempt carries its end. ``settle`` runs from there (law 9).
+    """
+    assert attempt.outcome is not None and attempt.ended is not None
+    outcome, ended = attempt.outcome, attempt.ended
+    if outcome.result is Result.NOT_SENT:
+        return replace(incident, due=ended)
+    state = incident.steps.get(step.id) or StepState(began=attempt.begun)
+    state = replace(state, result=outcome.result, reason=outcome.reason, at=ended, response=_response(outcome))
+    match outcome.result:
+        case Result.LATER:
+            state = _postponed(state, step, attempt, retry_at)
+        case Result.REFUSED:
+            state = replace(state, tries=state.tries + 1, known=state.known + 1, laters=0, spent=True, ill_since=None, settle_until=None)
+        case _:
+            state = _arrived(state, step, attempt)
+    counted = outcome.result is not Result.LATER
+    return replace(
+        incident, steps={**incident.steps, step.id: state}, total=incident.total + counted,
+        credit=incident.credit or (counted and outcome.result is not Result.REFUSED and not attempt.follow_up),
+        due=state.settle_until or state.retry_at or ended,
+    )  # fmt: skip
+
+
+def _response(outcome: Outcome) -> Value:
+    return None if outcome.reply is None else {"status": outcome.reply.status, "body": outcome.reply.body}
+
+
+def _postponed(state: StepState, step: Step, attempt: Attempt, retry_at: datetime | None) -> StepState:
+    assert attempt.outcome is not None and attempt.ended is not None
+    ill = attempt.outcome.reason == CONNECTOR_ILL
+    laters = state.laters if ill else state.laters + 1
+    pause = step.backoff.ceiling(max(laters, 1)) * share(f"{attempt.id}/{laters}")
+    return replace(
+        state, laters=laters, known=state.known + 1, retry_at=retry_at or attempt.ended + pause, settle_until=None,
+        ill_since=(state.ill_since or attempt.ended) if ill else None,
+    )  # fmt: skip
+
+
+def _arrived(state: StepState, step: Step, attempt: Attempt) -> StepState:
+    """``done`` or ``unknown``: it may have had its effect; look after settle, and only then go on."""
+    assert attempt.outcome is not None and attempt.ended is not None
+    unknown = attempt.outcome.result is Result.UNKNOWN
+    never_again = unknown and step.delivery is Delivery.AT_MOST_ONCE
+    crashed = unknown and attempt.outcome.reason == CRASHED and not never_again
+    return replace(
+        state, tries=state.tries + 1, known=state.known + (not unknown), laters=0, ill_since=None, retry_at=None,
+        settle_until=attempt.ended + step.settle, spent=state.spent or never_again, extra=state.extra or crashed,
+    )  # fmt: skip
+
+
+def expired(incident: Incident, now: datetime) -> Incident:
+    """The incident without the marks whose end has come."""
+    marks = incident.marks
+    if marks.claimed_until and marks.claimed_until <= now:
+        marks = replace(marks, claimed_by=None, claimed_until=None)
+    if marks.dismissed_until and marks.dismissed_until <= now:
+        marks = replace(marks, dismissed_by=None, dismissed_until=None)
+    if marks.excluded_until and marks.excluded_until <= now:
+        marks = replace(marks, excluded_by=None, excluded_until=None)
+    return incident if marks == incident.marks else replace(incident, marks=marks)
+
+
+def obeyed(rule: Rule, incident: Incident, directive: Directive, now: datetime) -> Incident:
+    """The incident after a person's word. Claiming counts as handled from then on; every word makes it due now."""
+    marks, said = incident.marks, directive
+    match said.kind:
+        case DirectiveKind.CLAIM:
+            marks = replace(marks, claimed_by=said.author, claimed_until=said.until, reason=said.reason)
+            return replace(incident, marks=marks, handled=True, due=now)
+        case DirectiveKind.RELEASE:
+            return replace(incident, marks=Marks(reason=said.reason), due=now)
+        case DirectiveKind.DISMISS:
+            marks = replace(marks, dismissed_by=said.author, dismissed_until=said.until, reason=said.reason)
+        case DirectiveKind.EXCLUDE:
+            marks = replace(marks, excluded_by=said.author, excluded_until=said.until, reason=said.reason)
+        case DirectiveKind.RETRY:
+            return retried(rule, incident, now)
+    return replace(incident, marks=marks, due=now)
+
+
+def retried(rule: Rule, incident: Incident, now: datetime) -> Incident:
+    """Due now; a spent ladder gets one more attempt of its last call, within the lifetime cap (law 22)."""
+    if incident.phase not in (Phase.ESCALATED, Phase.QUARANTINED):
+        steps = {id: replace(state, retry_at=None) for id, state in incident.steps.items()}
+        return replace(incident, steps=steps, due=now)
+    last = next((step for step in reversed(rule.ladder) if step.call and step.id in incident.steps), None)
+    if last is None:
+        return replace(incident, phase=Phase.OPEN, due=now)
+    state = incident.steps[last.id]
+    allowed = last.attempts + state.extra
+    again = replace(state, began=now, tries=min(state.tries, allowed - 1), spent=False, retry_at=None, laters=0, ill_since=None)
+    return replace(incident, phase=Phase.OPEN, steps={**incident.steps, last.id: again}, due=now)
+
+
+def scope_of(incident: Incident, now: datetime) -> Scope:
+    """What an expression about this incident sees: its facts, ``now``, ``cause``, ``resolution``, ``incident`` and ``steps``."""
+    last = max((state for state in incident.steps.values() if state.at), key=lambda state: state.at or now, default=None)
+    return {
+        **incident.facts,
+        "now": now,
+        "cause": incident.cause,
+        "resolution": incident.resolution.value if incident.resolution else None,
+        "incident": {
+            "opened_at": incident.opened,
+            "since": incident.since,
+            "attempts": incident.total,
+            "value": incident.value.amount if incident.value else None,
+            "deadline": incident.deadline,
+            "last_error": last.reason if last and last.result is not Result.DONE else None,
+        },
+        "steps": {id: _step_scope(state) for id, state in incident.steps.items()},
+    }
+
+
+def _step_scope(state: StepState) -> Scope:
+    return {"outcome": state.result.value if state.result else None, "at": state.at, "attempts": state.tries, "response": state.response}

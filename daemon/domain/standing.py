@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 from daemon.domain.attempt import Attempt
+from daemon.domain.directive import Directive, DirectiveKind
 from daemon.domain.incident import Incident, Why
 from daemon.domain.notice import Problem
+
+__all__ = ["Directive", "DirectiveKind", "Held", "Illness", "Pause", "Progress", "RuleState", "Standing", "Telling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +54,6 @@ class RuleState:
     held: Held | None = None
     unknown_since: datetime | None = None
     failed: str = ""
-
-
-class DirectiveKind(StrEnum):
-    """A person's words about incidents."""
-
-    CLAIM = "claim"
-    RELEASE = "release"
-    RETRY = "retry"
-    DISMISS = "dismiss"
-    EXCLUDE = "exclude"
-
-
-@dataclass(frozen=True, slots=True)
-class Directive:
-    """A person's word, written as a row, obeyed by the rule's next cycle. ``until`` is rule time, ``None`` for no end."""
-
-    id: str
-    kind: DirectiveKind
-    rule: str
-    incident: str
-    author: str
-    reason: str
-    at: datetime
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
