@@ -63,19 +63,20 @@ docs: $(STAMP) ## write the generated files anew
 lock: $(STAMP) ## write the lock files anew, after a change of the dependencies in pyproject.toml
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
 	@set -e; compile() { .venv/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --no-header $(ARGS) pyproject.toml "$$@"; }; \
-	compile --extra embedded --extra sandbox --group dev -o requirements-dev.lock; \
-	compile --constraint requirements-dev.lock -o requirements.lock
+		--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS) "$$@"; }; \
+	compile pyproject.toml --extra embedded --extra sandbox --group dev -o requirements/dev.lock; \
+	compile pyproject.toml --constraint requirements/dev.lock -o requirements/run.lock; \
+	compile --group build --constraint requirements/dev.lock -o requirements/build.lock
 
 venv: $(STAMP) ## install the pinned dependencies into .venv
 
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): requirements/dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "orderheal needs Python 3.11 or newer, and none is on the PATH: make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) lacks the module venv: apt-get install python3-venv (Debian, Ubuntu), or make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "installing the pinned dependencies into .venv (once, about half a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
