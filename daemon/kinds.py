@@ -1,11 +1,12 @@
-"""Kinds of connectors, discovered: a file in ``daemon/connectors`` that ends in ``KIND = Kind(…)`` is all it takes (rule 8)."""
+"""Kinds of connectors, discovered: a file in ``daemon/connectors`` that ends in ``KIND = Kind(…)`` is all it takes."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -13,18 +14,24 @@ from daemon.domain.shape import Shape
 from daemon.domain.value import Place, Timescale
 from daemon.engine.ports import Clock, Connector, Events, Quota
 from daemon.language.mistake import Mistake
-from daemon.settings import Settings
+from daemon.settings import Redactor, Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a connector is given to work with; it takes nothing else from its surroundings."""
+    """What a connector is given to work with; it takes nothing else from its surroundings.
+
+    ``database_now`` is an estimate of the database's time (law 12: no wall clock of ours), for ``Retry-After``.
+    ``redact`` knows all secrets in force; it goes over whatever an outside system said before it is kept or shown.
+    """
 
     clock: Clock
     quota: Quota
     events: Events
     timescale: Timescale
+    database_now: Callable[[], datetime]
     timezone: str = "UTC"
+    redact: Redactor = field(default_factory=Redactor)
 
 
 At = Callable[[tuple[str | int, ...]], Place]
@@ -35,9 +42,9 @@ At = Callable[[tuple[str | int, ...]], Place]
 class Kind:
     """A connector file's whole: its settings' model, what its settings offer, and how it is opened.
 
-    ``shape`` and ``lint`` are offline and pure. ``lint`` says what the model cannot (expressions, SQL, zones), each mistake with
-    its place. ``address`` is the model of a channel's address in ``contacts`` (``None``: it can tell nobody). ``example`` is a block of YAML
-    for the documentation that loads as it stands.
+    ``shape`` and ``lint`` are offline and pure. ``lint`` says what the model cannot (expressions, SQL, zones), each
+    mistake with its place. ``address`` is the model of a channel's address in ``contacts`` (``None``: it can tell nobody).
+    ``example`` is a block of YAML for the documentation that loads as it stands.
     """
 
     name: str

@@ -1,12 +1,24 @@
-"""What every settings model is made of: a strict frozen base, durations as text, and secrets that cannot print."""
+"""What every settings model is made of: a strict frozen base, durations and rates as text, secrets that cannot print.
+
+A secret enters as ``Secret`` and leaves by ``reveal`` on the wire alone. Should an outside system say it back to us (a
+500 that echoes headers, a driver's message that quotes the DSN), ``Redactor`` takes it out of whatever is going to be
+stored or shown.
+"""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -38,8 +50,55 @@ def format_duration(value: timedelta) -> str:
     return f"{seconds:g}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration, json_schema_input_type=str)]
 """A field that holds a timedelta and is written as ``5m``."""
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many per so long."""
+
+    count: float
+    period: timedelta
+
+    @property
+    def per_second(self) -> float:
+        """Requests per second."""
+        return self.count / self.period.total_seconds()
+
+    @property
+    def burst(self) -> int:
+        """How many may go at once after a pause: a second's worth, at least one."""
+        return max(1, math.ceil(self.per_second))
+
+
+def parse_rate(text: object) -> Rate:
+    """``2/s``, ``90/m``, ``20/h``. Raises ValueError with what would be right."""
+    if isinstance(text, Rate):
+        return text
+    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None or not float(match[1]):
+        raise ValueError(f"{text!r} is no rate; write so many per second, minute or hour, such as 2/s, 90/m or 20/h")
+    return Rate(float(match[1]), timedelta(seconds=_UNITS[match[2]]))
+
+
+RateText = Annotated[Rate, BeforeValidator(parse_rate, json_schema_input_type=str)]
+"""A field that holds a ``Rate`` and is written as ``2/s``."""
+
+
+class ConnectorSettings(Settings):
+    """What every connector may be told; a kind's settings model extends this."""
+
+    rate: RateText | None = Field(
+        None, description="Requests per second, minute or hour (2/s), shared by all replicas; none: no limit."
+    )
+    timeout: Duration = Field(
+        timedelta(seconds=10), description="Bound on one request, from its first byte to the whole answer (30s)."
+    )
+    slots: int = Field(10, ge=1, le=100, description="How many acts may be on their way at once from this replica.")
+    lag: Duration = Field(timedelta(0), description="How old its answers may be (a replica behind its primary): 0s.")
 
 
 class Secret:
@@ -90,3 +149,95 @@ class Secret:
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         return {"type": "string", "description": "A secret: ${env:NAME} or ${file:PATH}."}
+
+
+_MASK = "[secret]"
+_SHORTEST = 4
+"""Shorter values are not looked for: masking every "1" would hide the text and prove the secret."""
+
+
+class Redactor:
+    """Takes secrets out of text, in whatever writing they come back: plain, in a URL, in JSON, in HTML, in base64.
+
+    Of a secret that is a URL its password, its token in the path and its query's values count as well.
+    """
+
+    __slots__ = ("_pattern",)
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        values = {part for secret in secrets for part in _parts(secret.reveal())}
+        writings = {text for value in values for text in _writings(value) if len(text) >= _SHORTEST}
+        alternatives = "|".join(re.escape(text) for text in sorted(writings, key=len, reverse=True))
+        self._pattern = re.compile(alternatives) if alternatives else None
+
+    def __call__(self, text: str) -> str:
+        """The text with ``[secret]`` wherever one stood."""
+        return self._pattern.sub(_MASK, text) if self._pattern else text
+
+    def tree(self, value: Any) -> Any:
+        """JSON-like values with every text in them redacted, keys too."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, Mapping):
+            return {self.tree(key): self.tree(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.tree(item) for item in value]
+        return value
+
+    def __repr__(self) -> str:
+        return "Redactor(…)"
+
+
+def _parts(value: str) -> Iterator[str]:
+    """The secret, and of a URL or DSN what is secret in it alone."""
+    yield value
+    for match in re.finditer(r"\bpassword\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(\S+))", value):
+        yield match[1] or match[2] or ""
+    if scheme := re.fullmatch(r"[A-Za-z-]+ (\S+)", value):
+        yield scheme[1]  # "Bearer <token>"
+    if "://" in value:
+        for part in _parts_of_url(value):
+            yield part
+            yield unquote(part)
+
+
+_TELLING = re.compile(r"pass|token|secret|key|auth|sign", re.IGNORECASE)
+
+
+def _parts_of_url(value: str) -> Iterator[str]:
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        return
+    web = url.scheme in ("http", "https")
+    yield url.password or (url.username if web else None) or ""
+    yield from (item for name, item in parse_qsl(url.query) if _TELLING.search(name))
+    if web:  # webhooks carry their token in the path
+        yield from (segment for segment in url.path.split("/") if len(segment) >= 12)
+
+
+def _writings(value: str) -> Iterator[str]:
+    """The ways in which others may write it."""
+    yield value
+    for quoted in (quote(value, safe=""), quote(value), quote_plus(value)):
+        yield quoted
+        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), quoted)
+    yield html.escape(value)
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield json.dumps(value).replace("/", "\\/")[1:-1]
+    yield repr(value)[1:-1]
+    yield from _base64(value)
+
+
+def _base64(value: str) -> Iterator[str]:
+    """What is certain of it in the base64 of any text that holds it: its bytes may begin at three places of a group."""
+    data = value.encode()
+    if len(data) < 2 * _SHORTEST:
+        return
+    for skip in range(3):
+        text = base64.b64encode(bytes(skip) + data).decode()
+        first = (skip * 8 + 5) // 6
+        certain = text[first : (skip + len(data)) * 8 // 6]
+        yield certain
+        yield certain.replace("+", "-").replace("/", "_")
