@@ -43,7 +43,7 @@ class Kind:
     """A connector file's whole: its settings' model, what its settings offer, and how it is opened.
 
     ``shape`` and ``lint`` are offline and pure. ``lint`` says what the model cannot (expressions, SQL, zones), each
-    mistake with its place. ``address`` is the model of a channel's address in ``contacts`` (``None``: it can tell nobody).
+    mistake with its place. ``address`` is the model of a channel's address in ``contacts`` (``None``: tells nobody).
     ``example`` is a block of YAML for the documentation that loads as it stands.
     """
 
