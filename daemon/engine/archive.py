@@ -39,7 +39,7 @@ class RuleRow:
 class RuleGauges:
     """How one rule stands: ``verdicts phases whys`` of live incidents; ``attempts resolutions notices`` of all times.
 
-    ``attempts`` by result, open ones as ``open``; ``notices`` by kind; ``undelivered``: messages that failed, or are late.
+    ``attempts`` by result, open ones as ``open``; ``notices`` by kind; ``undelivered``: messages failed or late.
     ``at_risk``: money of live incidents per currency; ``oldest``: when the oldest live one was opened.
     """
 
@@ -113,8 +113,8 @@ class Archive(Protocol):
         ...
 
     async def find(self, number: str) -> Sequence[Incident]:
-        """By any number of an order: the incident's id or its beginning (6 or more), key, record key, object or its last part,
-        or the value of a text among its facts. Live ones first, then newest first; at most 50."""
+        """By any number of an order: the incident's id or its beginning (6 or more), key, record key, object or its last
+        part, or the value of a text among its facts. Live ones first, then newest first; at most 50."""
         ...
 
     async def attempts(self, incident: str) -> Sequence[Attempt]:

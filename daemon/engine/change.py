@@ -32,6 +32,18 @@ class Tenure:
     timescale: Timescale
     scan_due: bool
 
+    def earliest(self, monotonic: float) -> datetime:
+        """Rule time that this moment is certainly not before; what a look begun now is dated with (law 9)."""
+        return self.timescale.rule(self.now_db + timedelta(seconds=monotonic - self.anchored))
+
+    def latest(self, monotonic: float) -> datetime:
+        """Rule time that this moment is certainly not after; what an end is dated with."""
+        return self.timescale.rule(self.now_db + timedelta(seconds=monotonic - self.anchor))
+
+    def left(self, monotonic: float) -> timedelta:
+        """How much of the lease is certainly left (law 16)."""
+        return self.until_db - (self.now_db + timedelta(seconds=monotonic - self.anchor))
+
 
 @dataclass(frozen=True, slots=True)
 class RuleVersion:
