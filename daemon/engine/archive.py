@@ -113,8 +113,8 @@ class Archive(Protocol):
         ...
 
     async def find(self, number: str) -> Sequence[Incident]:
-        """By any number of an order: the incident's id or its beginning (6 or more), key, record key, object or its last
-        part, or the value of a text among its facts. Live ones first, then newest first; at most 50."""
+        """By any number of an order: the incident's id or its beginning (6 or more), key, record key, object or its
+        last part, or the value of a text among its facts. Live ones first, then newest first; at most 50."""
         ...
 
     async def attempts(self, incident: str) -> Sequence[Attempt]:

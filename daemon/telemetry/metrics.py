@@ -1,0 +1,280 @@
+"""Metrics: counters of what this replica did, from events; gauges of how things stand, from the archive.
+
+    events ──────────────▶ CountEvents ─┐
+    archive.gauges() ──▶ Board.refresh ─┴▶ registry ─▶ /metrics
+
+A gauge is read from the store's rows, so every replica shows the same value and a scrape may ask any of them; a counter
+of events is a replica's own and is summed over replicas. Labels are bounded: rules, connectors and closed lists of words,
+never an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from daemon.domain.attempt import Result
+from daemon.domain.incident import Phase, Resolution
+from daemon.domain.notice import NoticeKind
+from daemon.domain.sight import Verdict
+from daemon.domain.standing import Pause
+from daemon.engine.archive import Archive, Gauges, RuleGauges
+from daemon.engine.events import CycleEnded, Event, Noticed, Requested, Scanned, Sighted, Trouble
+from daemon.telemetry.health import Page, Serve
+
+_REQUEST_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SCAN_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+_FATES = ("finished", "lost", "failed")
+
+
+class CountEvents:
+    """Subscriber that counts. Everything known beforehand starts at zero, so that a first increase is seen as one."""
+
+    def __init__(self, registry: CollectorRegistry, rules: Iterable[str] = (), connectors: Iterable[str] = ()) -> None:
+        self.requests = Counter(
+            "orderheal_requests",
+            "Requests to outside systems.",
+            ("connector", "operation", "outcome"),
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "orderheal_request_seconds",
+            "Time from sending a request to its outcome.",
+            ("connector", "operation"),
+            buckets=_REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.failures = Counter(
+            "orderheal_request_failures",
+            "Requests that failed or were not understood.",
+            ("connector",),
+            registry=registry,
+        )
+        self.sightings = Counter(
+            "orderheal_sightings", "Looks at subjects, by what they found.", ("rule", "verdict"), registry=registry
+        )
+        self.scans = Counter("orderheal_scans", "Scans that came to an end.", ("rule", "result"), registry=registry)
+        self.scan_seconds = Histogram(
+            "orderheal_scan_seconds",
+            "Time of a whole scan over all its slices.",
+            ("rule",),
+            buckets=_SCAN_SECONDS,
+            registry=registry,
+        )
+        self.cycles = Counter(
+            "orderheal_cycles", "Cycles of rules, by how they ended.", ("rule", "fate"), registry=registry
+        )
+        self.dispatches = Counter(
+            "orderheal_dispatches",
+            "Messages handed to channels, by what became of them.",
+            ("via", "state"),
+            registry=registry,
+        )
+        self.troubles = Counter(
+            "orderheal_troubles", "Mishaps that were survived; the log names each.", registry=registry
+        )
+        for rule in rules:
+            self._start(rule)
+        for connector in connectors:
+            self.failures.labels(connector)
+
+    def _start(self, rule: str) -> None:
+        for verdict in Verdict:
+            self.sightings.labels(rule, verdict.value)
+        for result in ("complete", "failed"):
+            self.scans.labels(rule, result)
+        for fate in _FATES:
+            self.cycles.labels(rule, fate)
+        self.scan_seconds.labels(rule)
+
+    def __call__(self, event: Event) -> None:
+        """Count it, if it is of those that are counted."""
+        match event:
+            case Requested():
+                self._requested(event)
+            case Scanned():
+                self._scanned(event)
+            case Sighted():
+                for verdict, count in event.counts.items():
+                    self.sightings.labels(event.rule, verdict).inc(count)
+            case CycleEnded():
+                self.cycles.labels(event.rule, event.fate).inc()
+            case Noticed() if event.via:
+                self.dispatches.labels(event.via, event.state).inc()
+            case Trouble():
+                self.troubles.inc()
+
+    def _requested(self, event: Requested) -> None:
+        self.requests.labels(event.connector, event.operation, event.outcome).inc()
+        self.latency.labels(event.connector, event.operation).observe(event.seconds)
+        if event.outcome in ("error", Result.UNKNOWN, Result.LATER):
+            self.failures.labels(event.connector).inc()
+
+    def _scanned(self, event: Scanned) -> None:
+        if event.failed or event.complete:
+            self.scans.labels(event.rule, "failed" if event.failed else "complete").inc()
+            self.scan_seconds.labels(event.rule).observe(event.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One metric of the archive: its values, the label beside ``rule``, whether it only grows, words that start at 0."""
+
+    name: str
+    help: str
+    values: Callable[[RuleGauges], Mapping[str, float]]
+    label: str = ""
+    grows: bool = False
+    words: tuple[str, ...] = ()
+
+
+def _one(value: float | None) -> Mapping[str, float]:
+    return {} if value is None else {"": value}
+
+
+def _stamp(at: datetime | None) -> float | None:
+    return at.timestamp() if at else None
+
+
+def _words(kind: type[StrEnum], *more: str) -> tuple[str, ...]:
+    return (*(word.value for word in kind), *more)
+
+
+_SHOWN = (
+    _Shown("orderheal_candidates", "Records that the last complete scan read.", lambda rule: _one(rule.candidates)),
+    _Shown(
+        "orderheal_subjects",
+        "Open subjects by the verdict of the last look.",
+        lambda rule: rule.verdicts,
+        "verdict",
+        words=_words(Verdict),
+    ),
+    _Shown(
+        "orderheal_incidents",
+        "Live incidents by phase.",
+        lambda rule: rule.phases,
+        "phase",
+        words=tuple(phase.value for phase in Phase if phase is not Phase.RESOLVED),
+    ),
+    _Shown("orderheal_decisions", "Live incidents by why they are where they are.", lambda rule: rule.whys, "why"),
+    _Shown(
+        "orderheal_attempts",
+        "Attempts by outcome.",
+        lambda rule: rule.attempts,
+        "outcome",
+        grows=True,
+        words=_words(Result),
+    ),
+    _Shown(
+        "orderheal_resolutions",
+        "Ended incidents by how they ended.",
+        lambda rule: rule.resolutions,
+        "resolution",
+        grows=True,
+        words=_words(Resolution),
+    ),
+    _Shown(
+        "orderheal_notices",
+        "Notices to people by kind.",
+        lambda rule: rule.notices,
+        "kind",
+        grows=True,
+        words=_words(NoticeKind),
+    ),
+    _Shown("orderheal_notices_undelivered", "Messages that failed or are late.", lambda rule: _one(rule.undelivered)),
+    _Shown("orderheal_rule_held", "1 while a guard holds the rule.", lambda rule: _one(rule.held)),
+    _Shown("orderheal_value_at_risk", "Money of live incidents.", lambda rule: _floats(rule.at_risk), "currency"),
+    _Shown(
+        "orderheal_last_complete_scan_timestamp_seconds",
+        "Rule time of the end of the last complete scan.",
+        lambda rule: _one(_stamp(rule.last_complete)),
+    ),
+)
+
+
+def _floats(amounts: Mapping[str, Decimal]) -> Mapping[str, float]:
+    return {currency: float(amount) for currency, amount in amounts.items()}
+
+
+class Board:
+    """The gauges: shows what was last read from the archive, and since when that is. A prometheus_client collector."""
+
+    def __init__(self, archive: Archive, registry: CollectorRegistry) -> None:
+        self._archive = archive
+        self._read: Gauges | None = None
+        self._up = False
+        registry.register(self)
+
+    async def refresh(self) -> None:
+        """Read the archive anew. Raises what it raises; the old values stay, and ``orderheal_archive_up`` says so."""
+        self._up = False
+        self._read = await self._archive.gauges()
+        self._up = True
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are known only when rows are."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of the last reading."""
+        yield GaugeMetricFamily(
+            "orderheal_archive_up", "Whether the last reading of the archive worked.", value=self._up
+        )
+        if self._read is None:
+            return
+        for shown in _SHOWN:
+            yield _family(shown, self._read.rules)
+        yield from _ages(self._read)
+        yield _pauses(self._read)
+
+
+def _family(shown: _Shown, rules: Iterable[RuleGauges]) -> Metric:
+    labels = ("rule", shown.label) if shown.label else ("rule",)
+    kind = CounterMetricFamily if shown.grows else GaugeMetricFamily
+    family = kind(shown.name, shown.help, labels=labels)
+    for rule in rules:
+        for word, value in (dict.fromkeys(shown.words, 0.0) | dict(shown.values(rule))).items():
+            family.add_metric((rule.rule, word) if shown.label else (rule.rule,), float(value))
+    return family
+
+
+def _ages(read: Gauges) -> Iterator[Metric]:
+    yield GaugeMetricFamily("orderheal_rule_time_timestamp_seconds", "Rule time of this reading.", _stamp(read.now))
+    family = GaugeMetricFamily(
+        "orderheal_oldest_incident_seconds", "Age of the oldest live incident, in rule time.", labels=("rule",)
+    )
+    for rule in read.rules:
+        age = (read.now - rule.oldest).total_seconds() if rule.oldest else 0.0
+        family.add_metric((rule.rule,), age)
+    yield family
+
+
+def _pauses(read: Gauges) -> Metric:
+    family = GaugeMetricFamily("orderheal_paused", "1 for each pause in force.", labels=("scope", "name"))
+    for scope, name in sorted({_scope(pause) for pause in read.pauses}):
+        family.add_metric((scope, name), 1.0)
+    return family
+
+
+def _scope(pause: Pause) -> tuple[str, str]:
+    if pause.rule:
+        return "rule", pause.rule
+    return ("connector", pause.connector) if pause.connector else ("all", "")
+
+
+def page_of(registry: CollectorRegistry) -> Serve:
+    """The page a scraper reads, in the format it asks for."""
+
+    async def serve(headers: Mapping[str, str]) -> Page:
+        encode, kind = choose_encoder(headers.get("accept", ""))
+        return Page(HTTPStatus.OK, kind, encode(registry))
+
+    return serve
