@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 PYTEST := $(BIN)/pytest --quiet
 WORKERS ?= auto
 ARGS ?=
@@ -61,7 +61,7 @@ docs: $(STAMP) ## write the generated files anew
 	@$(BIN)/orderheal rules schema >rules/schema.json
 
 lock: $(STAMP) ## write the lock files anew, after a change of the dependencies in pyproject.toml
-	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check uv
+	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --quiet --disable-pip-version-check uv
 	@set -e; compile() { .venv/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS) "$$@"; }; \
 	compile pyproject.toml --extra embedded --extra sandbox --group dev -o requirements/dev.lock; \
