@@ -1,10 +1,10 @@
 """HTTP, once for everybody: the only importer of httpx, behind a client per outside system.
 
 A request goes out to the declared host or not at all, over verified TLS, following no redirect, and what comes back is
-read up to a cap. It comes back as a value: a ``Response``, or ``Failed`` that knows whether the first byte may have left,
-which is the one thing that decides between *not connected* and *unknown* (law 5). ``perform`` is for effects: one request
-on the wire, whatever happens. ``read`` is for questions: it waits for the shared rate and tries up to three times. What is
-kept of an answer goes through the redactor first.
+read up to a cap. It comes back as a value: a ``Response``, or ``Failed`` that knows whether the first byte may have
+left, which is the one thing that decides between *not connected* and *unknown* (law 5). ``perform`` is for effects: one
+request on the wire, whatever happens. ``read`` is for questions: it waits for the shared rate and tries three times.
+What is kept of an answer goes through the redactor first.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Client:
         classify: Callable[[Response], Outcome],
         timeout: timedelta | None = None,
     ) -> Outcome:
-        """One request on the wire, and what became of it; the caller has reserved its token. Raises only when cancelled.
+        """One request on the wire, and what became of it; its token is reserved already. Raises only when cancelled.
 
         ``classify`` looks at an answer and says result, reason and reference; reply and ``retry_at_db`` are filled in
         here.
