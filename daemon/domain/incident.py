@@ -297,8 +297,17 @@ def recorded(incident: Incident, step: Step, attempt: Attempt, retry_at: datetim
     return replace(
         incident, steps={**incident.steps, step.id: state}, total=incident.total + counted,
         credit=incident.credit or (counted and outcome.result is not Result.REFUSED and not attempt.follow_up),
-        due=state.settle_until or state.retry_at or ended,
+        due=state.settle_until or state.retry_at or ended, why=_why_after(outcome),
     )  # fmt: skip
+
+
+def _why_after(outcome: Outcome) -> Why:
+    match outcome.result:
+        case Result.LATER:
+            return Why.CONNECTOR_ILL if outcome.reason == CONNECTOR_ILL else Why.BACKOFF
+        case Result.REFUSED:
+            return Why.REFUSED
+    return Why.SETTLING
 
 
 def _response(outcome: Outcome) -> Value:

@@ -53,6 +53,7 @@ class RuleState:
     population_at: datetime | None = None
     held: Held | None = None
     unknown_since: datetime | None = None
+    blind_told: bool = False
     failed: str = ""
 
 

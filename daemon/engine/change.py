@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -78,6 +78,10 @@ class Change:
     well: tuple[str, ...] = ()
     state: RuleState | None = None
     id: str = field(default_factory=lambda: uuid4().hex)
+
+    def stored(self) -> dict[str, Incident]:
+        """The incidents as the store has them once this is committed: each one version on."""
+        return {one.id: replace(one, version=one.version + 1) for one in self.incidents}
 
     @property
     def empty(self) -> bool:

@@ -144,6 +144,10 @@ class Store(Protocol):
         """Origin and factor; one row, written before the first start."""
         ...
 
+    async def now(self) -> datetime:
+        """Rule time now."""
+        ...
+
     async def activate(self, rules: Sequence[RuleVersion], revision: int | None) -> Sequence[str]:
         """Make these the active versions if ``revision`` (``None``: database time of this call) is not lower than the stored one (law 11).
 

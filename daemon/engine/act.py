@@ -1,0 +1,250 @@
+"""Acting, slice by slice: tokens, a fresh look, the decision again, the gate, the wire, the outcome (law 4).
+
+Whatever can say no says it before the intent; after the gate there is only the call. A slice is no larger than the free
+slots, so that the look before each first byte is seconds old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from daemon.domain.attempt import CONNECTOR_ILL, Attempt, Outcome, Request, Result
+from daemon.domain.decide import Act
+from daemon.domain.incident import Incident, Why, begun, recorded, sighted
+from daemon.domain.notice import Notice, ill_notice
+from daemon.domain.rule import Mode, Rule
+from daemon.domain.standing import Illness, Standing
+from daemon.engine.change import Change, Conclusion, Intent, Tenure
+from daemon.engine.events import Attempted, Event
+from daemon.engine.look import lag, visit
+from daemon.engine.ports import Clock, Connector, Events, Quota, Store
+from daemon.engine.propose import Proposal, Resolved, Surroundings, news, resolve, routed
+
+ROOM = timedelta(seconds=5)
+"""The bound on everything between the gate and the first byte: the lease must outlast it (law 16)."""
+
+MARGIN = timedelta(seconds=3)
+"""Added to a request's timeout: until then a successor treats the attempt as in flight."""
+
+PATIENCE = 5.0
+"""Seconds that a slice waits for its tokens; for longer than that it gives way and comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a cycle works with. ``tenure`` gives the tenure as last renewed, ``going`` says whether new sends are still wanted."""
+
+    store: Store
+    quota: Quota
+    clock: Clock
+    events: Events
+    around: Surroundings
+    tenure: Callable[[], Tenure]
+    going: Callable[[], bool]
+
+    def earliest(self) -> datetime:
+        """Rule time, no later than the true one."""
+        return self.tenure().earliest(self.clock.monotonic())
+
+    def latest(self) -> datetime:
+        """Rule time, no earlier than the true one."""
+        return self.tenure().latest(self.clock.monotonic())
+
+    def looked_at(self, rule: Rule) -> datetime:
+        """What a look that begins now is dated with (law 9)."""
+        tenure = self.tenure()
+        return self.earliest() - lag(rule, self.around.connectors) * tenure.timescale.factor
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The cycle's incidents as they are stored now, and what is still to be written."""
+
+    incidents: dict[str, Incident]
+    unwritten: set[str] = field(default_factory=set)
+    notices: list[Notice] = field(default_factory=list)
+    ill: dict[str, Illness] = field(default_factory=dict)
+    well: set[str] = field(default_factory=set)
+
+    def put(self, incident: Incident) -> None:
+        """Note an incident that is to be written with the next commit."""
+        self.incidents[incident.id] = incident
+        self.unwritten.add(incident.id)
+
+    def stored(self, incident: Incident) -> None:
+        """Note an incident that the store has just replaced: its version is one higher there."""
+        self.incidents[incident.id] = replace(incident, version=incident.version + 1)
+        self.unwritten.discard(incident.id)
+
+
+async def act(desk: Desk, rule: Rule, standing: Standing, proposal: Proposal) -> Mapping[str, Incident]:
+    """Perform what the proposal wants; gives all incidents as they are stored afterwards."""
+    ledger = Ledger(dict(proposal.incidents))
+    standing = replace(standing, attempts={}, state=replace(standing.state, held=proposal.held))
+    queue = [(incident.id, decision) for incident, decision in proposal.decisions if isinstance(decision, Act)]
+    used = 0
+    while queue and desk.going():
+        connector = desk.around.connectors[queue[0][1].step.connector or ""]
+        size = min(connector.slots, connector.rate[1] if connector.rate else connector.slots)
+        part = [id for id, one in queue if one.step.connector == connector.name][:size]
+        queue = [(id, one) for id, one in queue if id not in part]
+        if await _tokens(desk, connector, len(part)):
+            used += await _slice(desk, rule, standing, ledger, part, used)
+            standing = replace(standing, illnesses={**standing.illnesses, **ledger.ill})
+        else:
+            for id in part:
+                ledger.put(replace(ledger.incidents[id], why=Why.RATE, due=desk.earliest() + timedelta(seconds=PATIENCE)))
+    await _flush(desk, rule, standing, ledger)
+    return ledger.incidents
+
+
+async def _tokens(desk: Desk, connector: Connector, count: int) -> bool:
+    """Whether the tokens of a slice were had, within some patience."""
+    if connector.rate is None:
+        return True
+    rate, burst = connector.rate
+    waited = 0.0
+    while (wait := await desk.quota.reserve(connector.name, rate, burst, count)) > 0:
+        if waited + wait > PATIENCE or not desk.going():
+            return False
+        await desk.clock.sleep(wait)
+        waited += wait
+    return True
+
+
+async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids: Sequence[str], used: int) -> int:
+    """One slice, from the fresh look to the outcomes; gives how many went out."""
+    at = desk.looked_at(rule)
+    incidents = [ledger.incidents[id] for id in ids]
+    seen = await visit(rule, incidents, desk.around.connectors, at, desk.earliest(), fresh=True)
+    now = desk.earliest()
+    wanted: list[tuple[Resolved, Incident]] = []
+    for incident in incidents:
+        one = resolve(rule, sighted(rule, incident, seen[incident.id]), standing, used + len(wanted), desk.around, now)
+        if rule.mode is not Mode.OBSERVE:
+            ledger.notices += news(rule, None, None, [(one.incident, fault) for fault in one.faults], now)
+        if one.request is None:
+            ledger.put(one.incident)
+        else:
+            wanted.append((one, incident))
+    intents = [_intent(desk, rule, one) for one, _ in wanted]
+    if ledger.unwritten:
+        await _flush(desk, rule, standing, ledger)
+    if not intents:
+        return 0
+    kept_out = await desk.store.admit([intent for intent, _ in intents], desk.tenure(), ROOM)
+    admitted = [(intent, act) for intent, act in intents if intent.attempt.id not in kept_out]
+    for intent, _ in intents:
+        if (why := kept_out.get(intent.attempt.id)) is not None:
+            _kept_out(ledger, rule, intent, why, now)
+        else:
+            ledger.stored(intent.incident)
+    await asyncio.gather(*(_send(desk, rule, ledger, intent, decision) for intent, decision in admitted))
+    return len(admitted)
+
+
+def _kept_out(ledger: Ledger, rule: Rule, intent: Intent, why: Why, now: datetime) -> None:
+    """Not let in: nothing was used up, it is decided anew. One that somebody else wrote meanwhile is left as it is stored."""
+    incident = ledger.incidents[intent.incident.id]
+    if why is Why.UNKNOWN:
+        ledger.incidents[incident.id] = replace(incident, due=now)
+    else:
+        ledger.put(replace(incident, why=why, due=now + rule.every))
+
+
+def _intent(desk: Desk, rule: Rule, one: Resolved) -> tuple[Intent, Act]:
+    assert isinstance(one.decision, Act)
+    assert one.request is not None
+    tenure, now = desk.tenure(), desk.latest()
+    step, incident = one.decision.step, one.incident
+    bound = desk.around.connectors[one.request.connector].timeout(one.request.call) + MARGIN + ROOM
+    attempt = Attempt(
+        id=uuid4().hex, incident=incident.id, rule=rule.name, object=incident.object, step=step.id, number=one.decision.number,
+        digest=rule.digest, request=one.request, begun=now, ends_by=now + bound * tenure.timescale.factor,
+        holder=tenure.holder, epoch=tenure.epoch, follow_up=one.decision.follow_up,
+    )  # fmt: skip
+    return Intent(attempt, begun(incident, step, now)), one.decision
+
+
+async def _send(desk: Desk, rule: Rule, ledger: Ledger, intent: Intent, act: Act) -> None:
+    """The call, once, and its outcome; a cancelled one is recorded as unknown before we go (law 16)."""
+    outcome, cancelled = await _performed(desk, intent.attempt.request)
+    attempt, incident = concluded(desk, ledger.incidents[intent.incident.id], intent.attempt, act, outcome)
+    if await asyncio.shield(desk.store.conclude([Conclusion(attempt, incident)], desk.tenure())):
+        ledger.stored(incident)
+    _note_health(ledger, rule, attempt, incident, act)
+    desk.events(_attempted(rule, incident, attempt))
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+async def _performed(desk: Desk, request: Request) -> tuple[Outcome, bool]:
+    if desk.tenure().left(desk.clock.monotonic()) < ROOM / 2 or not desk.going():
+        return Outcome(Result.NOT_SENT, Why.LEASE_SHORT), False
+    try:
+        return await desk.around.connectors[request.connector].perform(request), False
+    except asyncio.CancelledError:
+        return Outcome(Result.UNKNOWN, "stopped before the answer came"), True
+
+
+def concluded(desk: Desk, incident: Incident, attempt: Attempt, act: Act, outcome: Outcome) -> tuple[Attempt, Incident]:
+    """The attempt with its outcome, and the incident as it becomes by it."""
+    tenure = desk.tenure()
+    ended = desk.latest()
+    retry_at = tenure.timescale.rule(outcome.retry_at_db) if outcome.retry_at_db else None
+    attempt = replace(attempt, outcome=outcome, ended=ended)
+    after = recorded(incident, act.step, attempt, retry_at)
+    state = after.steps.get(act.step.id)
+    return replace(attempt, settled=state.settle_until if state else None), after
+
+
+def _note_health(ledger: Ledger, rule: Rule, attempt: Attempt, incident: Incident, act: Act) -> None:
+    assert attempt.outcome is not None
+    assert attempt.ended is not None
+    name, outcome = attempt.request.connector, attempt.outcome
+    if outcome.result is Result.LATER and outcome.reason == CONNECTOR_ILL:
+        retry_at = incident.steps[act.step.id].retry_at or attempt.ended
+        said = f"HTTP {outcome.reply.status}" if outcome.reply else outcome.reason
+        ledger.ill[name] = Illness(name, attempt.ended, said, retry_at)
+        ledger.well.discard(name)
+    elif outcome.result is not Result.NOT_SENT and name not in ledger.ill:
+        ledger.well.add(name)
+
+
+def _attempted(rule: Rule, incident: Incident, attempt: Attempt) -> Event:
+    assert attempt.outcome is not None
+    outcome = attempt.outcome
+    return Attempted(rule.name, incident.id, incident.key, attempt.step, attempt.number, outcome.result, outcome.reason)
+
+
+async def _flush(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger) -> None:
+    """Write what the slices left: incidents that no longer act, connectors that fell ill or got well, faults."""
+    well = tuple(name for name in ledger.well if name in standing.illnesses)
+    ill = tuple(
+        replace(one, since=standing.illnesses[name].since) if name in standing.illnesses else one for name, one in ledger.ill.items()
+    )
+    now = desk.earliest()
+    notices = [*ledger.notices]
+    if rule.mode is not Mode.OBSERVE:
+        notices += [ill_notice(rule, one, True, now) for one in ill if one.connector not in standing.illnesses]
+        notices += [ill_notice(rule, standing.illnesses[name], False, now) for name in well]
+    change = Change(
+        rule=rule.name,
+        incidents=tuple(ledger.incidents[id] for id in ledger.unwritten),
+        notices=tuple(notices),
+        dispatches=routed(notices, desk.around, now),
+        ill=ill,
+        well=well,
+    )
+    if change.empty:
+        return
+    await desk.store.commit(change, desk.tenure())
+    for incident in change.incidents:
+        ledger.stored(incident)
+    ledger.notices.clear()
+    ledger.ill.clear()
+    ledger.well.clear()
