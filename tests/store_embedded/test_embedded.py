@@ -82,9 +82,12 @@ def end(process: subprocess.Popen[str], how: signal.Signals | None = None) -> No
     process.communicate()
 
 
-def test_it_serves_utf8_in_utc_whatever_the_machine_is_set_to(server: EmbeddedPostgres) -> None:
-    assert answer(server.dsn(), "SELECT lower('ЗАКАЗ')") == "заказ"
-    assert answer(server.dsn(), "SELECT current_setting('TimeZone')") == "UTC"
+def test_it_serves_utf8_in_utc_whatever_the_machine_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PGPORT": "6000", "PGDATA": "/", "LC_ALL": "C", "LANG": "no_SUCH", "TZ": "Asia/Tokyo"}.items():
+        monkeypatch.setenv(name, value)
+    with start_embedded(durable=False) as server:
+        assert answer(server.dsn(), "SELECT lower('ЗАКАЗ')") == "заказ"
+        assert answer(server.dsn(), "SELECT current_setting('TimeZone')") == "UTC"
 
 
 def test_a_database_is_made_under_any_name_copied_and_dropped(server: EmbeddedPostgres) -> None:
@@ -164,11 +167,18 @@ def test_a_fresh_server_whose_user_was_killed_is_swept_away_by_the_next() -> Non
     end(living)
 
 
-def test_a_killed_initdb_is_not_taken_for_a_database(data: Path) -> None:
-    with start_embedded(data, durable=False) as running:
-        home = running.cluster.parent
-    (home / "data").rename(home / "data.new")
-    (home / "data.new" / "global" / "pg_control").unlink()
+def test_a_killed_initdb_is_not_taken_for_a_database(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = embedded._run
+
+    def die_half_way(home: Path, program: str, *arguments: str) -> None:
+        run(home, program, *arguments)
+        (Path(arguments[-1]) / "global" / "pg_control").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_run", die_half_way)
+        with pytest.raises(KeyboardInterrupt), start_embedded(data, durable=False):
+            pass
     with start_embedded(data, durable=False) as running:
         assert answer(running.dsn(), "SELECT 1") == 1
 
