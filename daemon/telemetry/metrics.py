@@ -3,7 +3,7 @@
     events ──────────────▶ CountEvents ─┐
     archive.gauges() ──▶ Board.refresh ─┴▶ registry ─▶ /metrics
 
-A gauge is read from the store's rows, so every replica shows the same value and a scrape may ask any of them; a counter
+A gauge is read from rows of the store, so every replica shows the same and a scrape may ask any of them; a counter
 of events is a replica's own and is summed over replicas. Labels are bounded: rules, connectors and closed lists of words,
 never an object.
 """
@@ -32,7 +32,7 @@ from daemon.telemetry.health import Page, Serve
 
 _REQUEST_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SCAN_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
-_FATES = ("finished", "lost", "failed")
+_FATES = ("finished", "fenced", "conflict", "failed")
 
 
 class CountEvents:
