@@ -95,7 +95,8 @@ class Standing:
     """Everything a cycle starts from. ``incidents`` are the live ones; ``attempts`` the open ones by incident id.
 
     ``busy`` maps an object to the moment until which an attempt on it by *another incident* is in flight or settling.
-    ``calls`` are the times of this rule's calls in the last hour, oldest first.
+    ``calls`` are the times of this rule's calls in the last hour, oldest first. ``unfinished``: cycles before this one that
+    did not come to their end (law 18).
     """
 
     rule: str
@@ -111,3 +112,4 @@ class Standing:
     busy: Mapping[str, datetime] = field(default_factory=dict)
     tellings: tuple[Telling, ...] = ()
     calls: tuple[datetime, ...] = ()
+    unfinished: int = 0

@@ -117,7 +117,9 @@ class Conflict(Exception):  # noqa: N818 - as above
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """When the rule is due again (rule time). ``None`` leaves what the store has. ``finished``: the cycle came to its end."""
+    """When the rule is due again (rule time). ``None`` leaves what the store has; a finished cycle that names no visit gets the
+    least ``due`` of its live incidents. ``finished``: the cycle came to its end.
+    """
 
     scan_at: datetime | None = None
     visit_at: datetime | None = None

@@ -1,0 +1,53 @@
+-- Take pending messages for a while: those whose time has come, in the order they were written. One waits for every
+-- earlier one to the same contact about the same problem, so that a begin precedes its end.
+-- name: lease
+WITH moment AS MATERIALIZED (
+    SELECT now_db, rule_time(now_db) AS now FROM (SELECT db_now() AS now_db) AS clock
+), ready AS (
+    SELECT dispatch.id FROM dispatch CROSS JOIN moment
+    WHERE dispatch.state = 'pending'
+      AND (dispatch.not_before IS NULL OR dispatch.not_before <= moment.now)
+      AND (dispatch.until_db IS NULL OR dispatch.until_db <= moment.now_db)
+      AND NOT EXISTS (
+          SELECT FROM dispatch AS earlier
+          WHERE earlier.state = 'pending' AND earlier.problem = dispatch.problem
+            AND earlier.contact = dispatch.contact AND earlier.mirror = dispatch.mirror
+            AND earlier.place < dispatch.place)
+    ORDER BY dispatch.place, dispatch.id
+    LIMIT %(limit)s::integer
+    FOR UPDATE OF dispatch SKIP LOCKED
+), leased AS (
+    UPDATE dispatch SET holder = %(holder)s::text, epoch = epoch + 1, until_db = moment.now_db + %(lease)s::interval
+    FROM ready, moment WHERE dispatch.id = ready.id
+    RETURNING dispatch.*
+)
+SELECT leased.body || jsonb_build_object(
+           'state', leased.state, 'tries', leased.tries, 'not_before', leased.not_before, 'reason', leased.reason,
+           'epoch', leased.epoch, 'notice', notice.body, 'thread', coalesce((
+               SELECT first.reference FROM dispatch AS first
+               WHERE first.state = 'done' AND first.problem = leased.problem AND first.episode = leased.episode
+                 AND first.contact = leased.contact AND first.via = leased.via AND first.reference <> ''
+               ORDER BY first.place, first.id LIMIT 1), '')) AS body
+FROM leased JOIN notice ON notice.id = leased.notice
+ORDER BY leased.place, leased.id;
+
+-- What became of a message, unless another notifier has it by now.
+-- name: settle
+UPDATE dispatch SET
+    state = %(state)s::text, tries = %(tries)s::integer, not_before = %(not_before)s::timestamptz,
+    reason = %(reason)s::text, reference = %(reference)s::text, holder = NULL, until_db = NULL,
+    ended = CASE WHEN %(state)s::text <> 'pending' THEN %(now)s::timestamptz END
+WHERE id = %(id)s::text AND epoch = %(epoch)s::bigint AND state = 'pending';
+
+-- The first message of an episode that reached its contact; a mirror reaches nobody.
+-- name: delivered
+UPDATE problem SET delivered = %(now)s::timestamptz, delivered_episode = dispatch.episode
+FROM dispatch
+WHERE dispatch.id = %(id)s::text AND NOT dispatch.mirror AND problem.id = dispatch.problem
+  AND problem.delivered_episode IS DISTINCT FROM dispatch.episode
+RETURNING problem.rule;
+
+-- How many messages a contact was sent since a moment.
+-- name: sent
+SELECT count(*) AS sent FROM dispatch
+WHERE contact = %(contact)s::text AND state = 'done' AND ended >= %(since)s::timestamptz AND NOT mirror;
