@@ -1,142 +1,236 @@
-"""The read side of the store, as a port: what gauges, ``status``, ``explain`` and the command line's lists are made of.
+"""The read side of the store, as a port: what views, metrics and the command line ask. Frozen answers, no locks, no tenure.
 
-Nothing here takes a lock or a tenure, and no decision reads it. All times are rule time, unless a name ends in ``_db``.
+Everything here comes from rows that all replicas share, so every replica gives the same answer. Words that only label an
+answer (phase, why, result …) are text: a newer replica's word is shown as it stands. Times are rule time, unless a name
+ends in ``_db``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
 from daemon.domain.attempt import Attempt
 from daemon.domain.incident import Incident
-from daemon.domain.notice import Dispatch
-from daemon.domain.standing import Illness, Pause, RuleState
+from daemon.domain.notice import Notice
+from daemon.domain.standing import Directive, Illness, Pause, RuleState
 
 
 @dataclass(frozen=True, slots=True)
 class RuleRow:
-    """A rule as the store has it: version, when it is due, who has it, what it remembers."""
+    """A rule as it stands. ``holder`` has it until ``until_db``; nobody when that is past. Other times are rule time.
+
+    ``oldest``: when the oldest live incident was opened. ``unfinished``: cycles begun since one came to its end.
+    """
 
     name: str
     digest: str
+    revision: int
     active: bool
     mode: str
     owner: str
     severity: int
+    every: timedelta
+    max_calls: int
+    next_scan_at: datetime | None
+    next_visit_at: datetime | None
+    holder: str | None
+    until_db: datetime | None
+    unfinished: int
+    oldest: datetime | None
     state: RuleState
-    next_scan: datetime | None = None
-    next_visit: datetime | None = None
-    holder: str | None = None
-    until_db: datetime | None = None
-    unfinished: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RuleGauges:
-    """How one rule stands: ``verdicts phases whys`` of live incidents; ``attempts resolutions notices`` of all times.
-
-    ``attempts`` by result, open ones as ``open``; ``notices`` by kind; ``undelivered``: messages failed or late.
-    ``at_risk``: money of live incidents per currency; ``oldest``: when the oldest live one was opened.
-    """
-
-    rule: str
-    candidates: int | None = None
-    last_complete: datetime | None = None
-    held: bool = False
-    verdicts: Mapping[str, int] = field(default_factory=dict)
-    phases: Mapping[str, int] = field(default_factory=dict)
-    whys: Mapping[str, int] = field(default_factory=dict)
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    resolutions: Mapping[str, int] = field(default_factory=dict)
-    notices: Mapping[str, int] = field(default_factory=dict)
-    undelivered: int = 0
-    oldest: datetime | None = None
-    at_risk: Mapping[str, Decimal] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """How all stands at one moment (rule time), the same on every replica."""
-
-    now: datetime
-    rules: Sequence[RuleGauges] = ()
-    pauses: Sequence[Pause] = ()
-    illnesses: Sequence[Illness] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A line of an incident's journal: written whenever its phase or its why changes."""
-
-    at: datetime
-    phase: str
-    why: str
-    verdict: str
-    reason: str = ""
-    cause: str | None = None
-    resolution: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which incidents a list is about; everything that is set must hold. ``opened_before``: those at least that old."""
+    """Which incidents. ``phases`` empty: all live ones. ``older``: opened longer ago than this.
+
+    ``needs_person``: escalated or quarantined, and neither claimed, dismissed nor excluded now.
+    """
 
     rule: str | None = None
+    phases: tuple[str, ...] = ()
     cause: str | None = None
-    phases: Sequence[str] = ()
-    live: bool = True
-    opened_before: datetime | None = None
-    limit: int = 1000
+    older: timedelta = timedelta(0)
+    needs_person: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of an incident's journal: its phase or its why became another."""
+
+    incident: str
+    rule: str
+    key: str
+    at: datetime
+    phase: str
+    why: str
+    verdict: str
+    cause: str | None
+    resolution: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A notice on one channel to one contact. ``ended``: when it was done or given up."""
+
+    contact: str
+    via: str
+    mirror: bool
+    position: int
+    state: str
+    tries: int
+    not_before: datetime | None
+    reason: str
+    reference: str
+    ended: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A notice with all its ways to people."""
+
+    notice: Notice
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened: an incident's new phase (``word``) with its why, or an attempt of a step (``word``) with its
+    result (``open`` while it has none)."""
+
+    at: datetime
+    rule: str
+    incident: str
+    key: str
+    kind: str
+    word: str
+    why: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleGauges:
+    """How one rule stands, in numbers. What is totalled never falls: pruned rows stay counted.
+
+    ``phases`` and ``whys`` count live incidents; ``at_risk`` sums their money per currency, proved ones left out;
+    ``resolutions``, ``attempts`` (by result, ``open`` among them) and ``notices`` (by kind and state) are totals;
+    ``calls`` are the attempts that may have reached the other side. ``undelivered``: notices that reached nobody yet
+    though somebody tried.
+    """
+
+    row: RuleRow
+    phases: Mapping[str, int] = field(default_factory=dict)
+    whys: Mapping[str, int] = field(default_factory=dict)
+    at_risk: Mapping[str, Decimal] = field(default_factory=dict)
+    resolutions: Mapping[str, int] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    calls: int = 0
+    notices: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    undelivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Everything the gauges show, at one moment (``now``: rule time)."""
+
+    now: datetime
+    rules: tuple[RuleGauges, ...]
+    illnesses: tuple[Illness, ...]
+    pauses: tuple[Pause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A rule's balance. Incidents by how they ended, by their last resolution; ``escalated`` counts those that ever were.
+
+    ``median`` and ``longest``: rule time from opening to end of the healed ones; ``None`` when there are none.
+    """
+
+    rule: str
+    found: int = 0
+    live: int = 0
+    healed: int = 0
+    handled: int = 0
+    self_healed: int = 0
+    gone: int = 0
+    dismissed: int = 0
+    told: int = 0
+    escalated: int = 0
+    calls: int = 0
+    median: timedelta | None = None
+    longest: timedelta | None = None
+
+
+class NotUnique(ValueError):
+    """Several incidents begin with that; the message names them."""
 
 
 class Archive(Protocol):
-    """Reads for people and gauges. Raises ``Unreachable`` when the store cannot be reached."""
+    """What was and is, for reading. Every method raises ``Unreachable`` when the store cannot be asked."""
 
     async def now(self) -> datetime:
-        """The moment, in rule time."""
-        ...
-
-    async def gauges(self) -> Gauges:
-        """All gauges, of one moment."""
+        """Rule time."""
         ...
 
     async def rules(self) -> Sequence[RuleRow]:
-        """Every rule there is a row of, by name."""
+        """All rules ever activated, by name."""
         ...
 
-    async def incidents(self, wanted: Wanted) -> Sequence[Incident]:
-        """Those wanted: by deadline, then age."""
+    async def incidents(self, wanted: Wanted = Wanted()) -> Sequence[Incident]:
+        """Those that are wanted, oldest first."""
         ...
 
-    async def find(self, number: str) -> Sequence[Incident]:
-        """By any number of an order: the incident's id or its beginning (6 or more), key, record key, object or its
-        last part, or the value of a text among its facts. Live ones first, then newest first; at most 50."""
+    async def incident(self, id: str) -> Incident | None:
+        """The one of that id, or the only one whose id begins so. Raises ``NotUnique``."""
+        ...
+
+    async def find(self, text: str, limit: int = 20) -> Sequence[Incident]:
+        """Whatever a number pasted from a chat may mean, whatever its case: a part of key, record key or object, the beginning
+        of an id, or exactly one of the facts. Live ones first, then the newest."""
         ...
 
     async def attempts(self, incident: str) -> Sequence[Attempt]:
-        """The ledger of one incident, oldest first, follow-ups included."""
+        """Its attempts, in the order they were begun."""
         ...
 
     async def journal(self, incident: str) -> Sequence[Entry]:
-        """What happened to it, oldest first."""
+        """What happened to it, in order."""
         ...
 
-    async def told(self, incident: str) -> Sequence[Dispatch]:
-        """The messages that named it, oldest first, with what became of each."""
+    async def words(self, incident: str) -> Sequence[Directive]:
+        """What people said about it, in order."""
+        ...
+
+    async def notices(self, incident: str | None = None, problem: str | None = None) -> Sequence[Told]:
+        """What people were told about an incident or a problem (neither: everything), in order."""
+        ...
+
+    async def undelivered(self) -> Sequence[Told]:
+        """Notices that reached nobody yet though somebody tried."""
         ...
 
     async def pauses(self) -> Sequence[Pause]:
-        """Those in force."""
+        """Those that run."""
         ...
 
     async def illnesses(self) -> Sequence[Illness]:
         """Connectors that refuse us."""
         ...
 
-    async def undelivered(self, limit: int = 100) -> Sequence[Dispatch]:
-        """Messages that failed, or that are late, oldest first."""
+    async def gauges(self) -> Gauges:
+        """What metrics and ``status`` show."""
+        ...
+
+    async def recent(self, limit: int) -> Sequence[Happening]:
+        """The last things that happened, oldest first."""
+        ...
+
+    async def totals(self) -> Sequence[Totals]:
+        """A balance per rule, by name."""
         ...
