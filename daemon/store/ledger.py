@@ -1,8 +1,8 @@
 """What is known about a rule's subjects, and the three ways of writing it: commit, admit, conclude.
 
-Each is one transaction that begins with the rule's row (law 3) and replaces only incidents that are still on the version
-they were read in. Values go in as one JSON array per table and are taken apart by the query, so thousands of incidents
-are a few statements.
+Each is one transaction that begins with the rule's row (law 3) and replaces only incidents that are still on the
+version they were read in. Values go in as one JSON array per table and are taken apart by the query, so thousands of
+incidents are a few statements.
 """
 
 from __future__ import annotations
@@ -124,11 +124,14 @@ async def _facts(session: Session, intents: Sequence[Intent], rule: str, mine: o
 
 
 async def _enter(session: Session, intents: Sequence[Intent], now: datetime) -> dict[str, Why]:
-    """Write the attempts; who found the object taken in this very moment. Once our row is in, nobody else can begin on the
-    object, so a second look sees all that came before us."""
+    """Write the attempts; who found the object taken in this very moment.
+
+    Once our row is in, nobody else can begin on the object, so a second look sees all that came before us.
+    """
     if not intents:
         return {}
-    written = {row["id"] for row in await session.rows(_SQL["write_attempts"], bodies=_array([i.attempt for i in intents]))}
+    rows = await session.rows(_SQL["write_attempts"], bodies=_array([intent.attempt for intent in intents]))
+    written = {row["id"] for row in rows}
     late = await _busy(session, [intent for intent in intents if intent.attempt.id in written], now, own=written)
     lost = {one.attempt.id for one in intents if one.attempt.id not in written or one.attempt.incident in late}
     if late:

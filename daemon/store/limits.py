@@ -1,7 +1,6 @@
 """What holds acts back and is shared by all replicas: the gate's question, pauses, and one rate per connector.
 
-``refusals`` is the gate's decision as a pure function over facts that the transaction has just read; the ledger asks it,
-over rows and over the memory store alike.
+``refusals`` is the gate's decision as a pure function over facts that a transaction has just read; both stores ask it.
 """
 
 from __future__ import annotations

@@ -7,83 +7,23 @@ awaits, so each method is one transaction by itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from daemon.domain.attempt import CRASHED, Attempt, Outcome, Result
 from daemon.domain.incident import Incident, Phase, Why
 from daemon.domain.notice import DeliveryState, Dispatch, Notice, Problem
-from daemon.domain.standing import Directive, Illness, Pause, RuleState, Standing, Telling
+from daemon.domain.standing import Directive, Pause, Standing, Telling
 from daemon.domain.value import Timescale
+from daemon.engine.archive import Entry
 from daemon.engine.change import Change, Conclusion, Conflict, Fenced, GiveBack, Intent, RuleVersion, Tenure
 from daemon.engine.ports import Clock
+from daemon.store.archive_memory import MemoryArchive
 from daemon.store.limits import HOUR, Facts, interval, refusals
+from daemon.store.tables import RuleEntry, Sending, Tables, least
 
 
-@dataclass(slots=True)
-class _Rule:
-    """A row of the table ``rule``."""
-
-    version: RuleVersion
-    revision: int
-    active: bool = True
-    next_scan_at: datetime | None = None
-    next_visit_at: datetime | None = None
-    holder: str | None = None
-    epoch: int = 0
-    until_db: datetime | None = None
-    unfinished: int = 0
-    nudged: bool = False
-    state: RuleState = RuleState()
-
-    @property
-    def due(self) -> datetime | None:
-        return _least(self.next_scan_at, self.next_visit_at)
-
-
-@dataclass(slots=True)
-class _Sent:
-    """A row of the table ``dispatch``: the value beside what the outbox keeps to itself."""
-
-    dispatch: Dispatch
-    place: int
-    reference: str = ""
-    ended: datetime | None = None
-    epoch: int = 0
-    until_db: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A row of the table ``journal``."""
-
-    incident: Incident
-    at: datetime
-
-
-@dataclass(slots=True)
-class Tables:
-    """All rows, by their primary keys."""
-
-    revision: int = 0
-    rules: dict[str, _Rule] = field(default_factory=dict)
-    incidents: dict[str, Incident] = field(default_factory=dict)
-    attempts: dict[str, Attempt] = field(default_factory=dict)
-    journal: list[Entry] = field(default_factory=list)
-    problems: dict[str, Problem] = field(default_factory=dict)
-    delivered: dict[str, tuple[int, datetime]] = field(default_factory=dict)
-    notices: dict[str, Notice] = field(default_factory=dict)
-    dispatches: dict[str, _Sent] = field(default_factory=dict)
-    directives: dict[str, Directive] = field(default_factory=dict)
-    obeyed: set[str] = field(default_factory=set)
-    pauses: dict[str, Pause] = field(default_factory=dict)
-    resumed: set[str] = field(default_factory=set)
-    illnesses: dict[str, Illness] = field(default_factory=dict)
-    rates: dict[str, datetime] = field(default_factory=dict)
-    committed: set[str] = field(default_factory=set)
-
-
-class MemoryStore:
+class MemoryStore(MemoryArchive):
     """One store for one process; several engines in it may share it."""
 
     def __init__(self, clock: Clock, start: datetime, factor: float = 1.0) -> None:
@@ -94,13 +34,11 @@ class MemoryStore:
 
     # What time it is
 
-    def now_db(self) -> datetime:
-        """Database time."""
+    def _now_db(self) -> datetime:
         return self._start + timedelta(seconds=self._clock.monotonic())
 
-    def now(self) -> datetime:
-        """Rule time."""
-        return self._scale.rule(self.now_db())
+    def _now(self) -> datetime:
+        return self._scale.rule(self._now_db())
 
     async def timescale(self) -> Timescale:
         """See ``Store.timescale``."""
@@ -110,7 +48,7 @@ class MemoryStore:
 
     async def activate(self, rules: Sequence[RuleVersion], revision: int | None) -> Sequence[str]:
         """See ``Store.activate``."""
-        asked = int(self.now_db().timestamp() * 1_000_000) if revision is None else revision
+        asked = int(self._now_db().timestamp() * 1_000_000) if revision is None else revision
         if asked < self.tables.revision:
             return ()
         self.tables.revision = asked
@@ -123,16 +61,16 @@ class MemoryStore:
 
     def _install(self, version: RuleVersion, revision: int) -> None:
         known = version.name in self.tables.rules
-        row = self.tables.rules.setdefault(version.name, _Rule(version, revision, active=False))
+        row = self.tables.rules.setdefault(version.name, RuleEntry(version, revision, active=False))
         if not row.active or row.version.digest != version.digest:
-            row.next_scan_at, row.next_visit_at = self.now(), self.now() if known else None
+            row.next_scan_at, row.next_visit_at = self._now(), self._now() if known else None
         if row.version.digest != version.digest:
             row.unfinished = 0
         row.version, row.revision, row.active = version, revision, version.mode != "disabled"
 
     async def take(self, holds: Mapping[str, str], holder: str, lease: timedelta) -> Tenure | None:
         """See ``Store.take``."""
-        anchor, now_db = self._clock.monotonic(), self.now_db()
+        anchor, now_db = self._clock.monotonic(), self._now_db()
         ready = [row for row in self.tables.rules.values() if self._takeable(row, holds, now_db)]
         if not ready:
             return None
@@ -145,7 +83,7 @@ class MemoryStore:
             self._scale, scan_due,
         )  # fmt: skip
 
-    def _takeable(self, row: _Rule, holds: Mapping[str, str], now_db: datetime) -> bool:
+    def _takeable(self, row: RuleEntry, holds: Mapping[str, str], now_db: datetime) -> bool:
         if not row.active or holds.get(row.version.name) != row.version.digest:
             return False
         if row.due is None or row.due > self._scale.rule(now_db):
@@ -159,7 +97,7 @@ class MemoryStore:
         for tenure in tenures:
             row = self._mine(tenure)
             if row is not None:
-                renewed[tenure.rule] = row.until_db = self.now_db() + lease
+                renewed[tenure.rule] = row.until_db = self._now_db() + lease
         return renewed
 
     async def give_back(self, tenure: Tenure, back: GiveBack) -> None:
@@ -168,21 +106,21 @@ class MemoryStore:
         if row is None or (row.holder, row.epoch) != (tenure.holder, tenure.epoch):
             return
         visit = back.visit_at or (self._least_due(tenure.rule) if back.finished else row.next_visit_at)
-        row.next_visit_at = _least(self.now(), visit) if row.nudged else visit
+        row.next_visit_at = least(self._now(), visit) if row.nudged else visit
         row.next_scan_at = back.scan_at or row.next_scan_at
-        row.holder, row.until_db, row.nudged = None, _least(row.until_db, self.now_db()), False
+        row.holder, row.until_db, row.nudged = None, least(row.until_db, self._now_db()), False
         row.unfinished = 0 if back.finished else row.unfinished
 
     def _least_due(self, rule: str) -> datetime | None:
-        return _least(*(one.due for one in self._live(rule)))
+        return least(*(one.due for one in self._live(rule)))
 
-    def _mine(self, tenure: Tenure) -> _Rule | None:
+    def _mine(self, tenure: Tenure) -> RuleEntry | None:
         row = self.tables.rules.get(tenure.rule)
         if row is None or (row.holder, row.epoch) != (tenure.holder, tenure.epoch):
             return None
-        return row if row.until_db is not None and row.until_db > self.now_db() else None
+        return row if row.until_db is not None and row.until_db > self._now_db() else None
 
-    def _fence(self, tenure: Tenure) -> _Rule:
+    def _fence(self, tenure: Tenure) -> RuleEntry:
         row = self._mine(tenure)
         if row is None:
             raise Fenced(f"{tenure.holder} no longer has {tenure.rule}")
@@ -191,7 +129,7 @@ class MemoryStore:
     def _nudge(self, rule: str | None) -> None:
         for name, row in self.tables.rules.items():
             if rule is None or name == rule:
-                row.next_visit_at, row.nudged = _least(row.next_visit_at, self.now()), True
+                row.next_visit_at, row.nudged = least(row.next_visit_at, self._now()), True
 
     # What is known
 
@@ -201,7 +139,7 @@ class MemoryStore:
         if row is None:
             return Standing(rule, now)
         live = tuple(self._live(rule))
-        held = row.until_db is not None and row.until_db > self.now_db()
+        held = row.until_db is not None and row.until_db > self._now_db()
         opened = [one for one in self.tables.attempts.values() if one.rule == rule and one.outcome is None]
         return Standing(
             rule=rule,
@@ -232,7 +170,9 @@ class MemoryStore:
         return replace(problem, delivered=at if episode == problem.episode else None)
 
     def _waiting(self, rule: str) -> list[Directive]:
-        found = [one for one in self.tables.directives.values() if one.rule == rule and one.id not in self.tables.obeyed]
+        found = [
+            one for one in self.tables.directives.values() if one.rule == rule and one.id not in self.tables.obeyed
+        ]
         return sorted(found, key=lambda one: (one.at, one.id))
 
     def _running(self, rule: str | None, now: datetime) -> list[Pause]:
@@ -251,7 +191,11 @@ class MemoryStore:
         busy: dict[str, datetime] = {}
         for one in self.tables.attempts.values():
             until = one.ends_by if one.outcome is None else one.settled
-            if until is not None and (one.outcome is None or until > now) and wanting.get(one.object, set()) - {one.incident}:
+            if (
+                until is not None
+                and (one.outcome is None or until > now)
+                and wanting.get(one.object, set()) - {one.incident}
+            ):
                 busy[one.object] = max(until, busy.get(one.object, until))
         return busy
 
@@ -295,7 +239,7 @@ class MemoryStore:
         row = self.tables.rules.get(rule)
         if change.id in self.tables.committed:
             return
-        if row is None or row.active or (row.until_db is not None and row.until_db > self.now_db()):
+        if row is None or row.active or (row.until_db is not None and row.until_db > self._now_db()):
             raise Conflict(f"{rule} is active, or somebody still runs it")
         self._write(change)
 
@@ -324,7 +268,7 @@ class MemoryStore:
         for one in sorted(incidents, key=lambda one: (one.opened, one.id)):
             old = self.tables.incidents.get(one.id)
             if old is None or (old.phase, old.why) != (one.phase, one.why):
-                self.tables.journal.append(Entry(one, self.now()))
+                self.tables.journal.append(_entry(one, self._now()))
         self.tables.incidents = after
 
     def _current(self, incidents: Iterable[Incident]) -> set[str]:
@@ -349,7 +293,7 @@ class MemoryStore:
         places = {id: place for place, id in enumerate(self.tables.notices)}
         for one in dispatches:
             if one.notice.id in places:
-                self.tables.dispatches.setdefault(one.id, _Sent(one, places[one.notice.id]))
+                self.tables.dispatches.setdefault(one.id, Sending(one, places[one.notice.id]))
 
     async def admit(self, intents: Sequence[Intent], tenure: Tenure, room: timedelta) -> Mapping[str, Why]:
         """See ``Store.admit``."""
@@ -362,13 +306,13 @@ class MemoryStore:
         self.tables.attempts |= {intent.attempt.id: intent.attempt for intent in admitted}
         return refused
 
-    def _facts(self, intents: Sequence[Intent], row: _Rule) -> Facts:
+    def _facts(self, intents: Sequence[Intent], row: RuleEntry) -> Facts:
         assert row.until_db is not None
-        now, name = self.now(), row.version.name
+        now, name = self._now(), row.version.name
         existing = [intent.incident for intent in intents if intent.incident.id in self.tables.incidents]
         return Facts(
             now=now,
-            left=row.until_db - self.now_db(),
+            left=row.until_db - self._now_db(),
             pauses=self._running(name, now),
             current=self._current(existing),
             busy={intent.attempt.incident for intent in intents if self._busy(intent.attempt, now)},
@@ -407,7 +351,7 @@ class MemoryStore:
 
     async def resume(self, rule: str | None, connector: str | None, author: str) -> int:
         """See ``Store.resume``."""
-        running = self._running(None, self.now())
+        running = self._running(None, self._now())
         ended = {one.id for one in running if (one.rule, one.connector) == (rule, connector)}
         self.tables.resumed |= ended
         if ended:
@@ -418,7 +362,7 @@ class MemoryStore:
 
     async def lease(self, holder: str, limit: int, lease: timedelta) -> Sequence[Dispatch]:
         """See ``Outbox.lease``."""
-        now, now_db = self.now(), self.now_db()
+        now, now_db = self._now(), self._now_db()
         pending = [one for one in self.tables.dispatches.values() if one.dispatch.state is DeliveryState.PENDING]
         ready = [
             one
@@ -445,7 +389,11 @@ class MemoryStore:
         if row is None or row.epoch != dispatch.epoch or row.dispatch.state is not DeliveryState.PENDING:
             return False
         row.dispatch = replace(
-            row.dispatch, state=dispatch.state, tries=dispatch.tries, not_before=dispatch.not_before, reason=dispatch.reason
+            row.dispatch,
+            state=dispatch.state,
+            tries=dispatch.tries,
+            not_before=dispatch.not_before,
+            reason=dispatch.reason,
         )
         row.reference, row.until_db = outcome.reference, None
         row.ended = None if dispatch.state is DeliveryState.PENDING else now
@@ -472,7 +420,7 @@ class MemoryStore:
 
     async def reserve(self, target: str, rate: float, burst: int, tokens: int) -> float:
         """See ``Quota.reserve``."""
-        each, now = interval(rate, burst, tokens), self.now_db()
+        each, now = interval(rate, burst, tokens), self._now_db()
         full = now - timedelta(seconds=burst * each)
         after = max(self.tables.rates.get(target, full), full) + timedelta(seconds=each * tokens)
         if after > now:
@@ -485,10 +433,10 @@ class MemoryStore:
         self.tables.rates[target] = max(until_db, self.tables.rates.get(target, until_db))
 
 
-def _least(*moments: datetime | None) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)
-
-
-def _street(one: _Sent) -> tuple[str, str, bool]:
+def _street(one: Sending) -> tuple[str, str, bool]:
     """Messages that follow each other: of one problem, to one contact."""
     return one.dispatch.notice.problem, one.dispatch.contact, one.dispatch.mirror
+
+
+def _entry(one: Incident, at: datetime) -> Entry:
+    return Entry(one.id, one.rule, one.key, at, one.phase, one.why, one.verdict, one.cause, one.resolution, one.reason)

@@ -34,7 +34,7 @@ class Outbox:
         return readable(Dispatch, [row["body"] for row in rows])
 
     async def settle(self, dispatch: Dispatch, outcome: Outcome, following: Sequence[Dispatch], now: datetime) -> bool:
-        """See ``Outbox.settle``. The first delivery of an episode also makes its rule due: it may wait for just that."""
+        """See ``Outbox.settle``. An episode's first delivery makes its rule due: it may wait for just that."""
         async with self._pool.transaction() as session:
             settled = await session.run(
                 _SQL["settle"], id=dispatch.id, epoch=dispatch.epoch, state=dispatch.state.value, tries=dispatch.tries,

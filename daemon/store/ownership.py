@@ -22,7 +22,7 @@ _SQL: Final = queries("ownership")
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A rule's row as it is locked by a deciding transaction. ``now`` is rule time; ``left`` of the lease, database time."""
+    """A rule's row as a deciding transaction locked it. ``now`` is rule time; ``left`` of the lease, database time."""
 
     digest: str
     active: bool
@@ -100,9 +100,7 @@ async def fence(session: Session, tenure: Tenure) -> Fence:
     row = await session.row(_SQL["fence"], rule=tenure.rule, holder=tenure.holder, epoch=tenure.epoch)
     if row is None or row["seconds_left"] <= 0:
         raise Fenced(f"{tenure.holder} no longer has {tenure.rule}")
-    return Fence(
-        row["digest"], row["active"], row["max_calls"], row["now"], timedelta(seconds=row["seconds_left"])
-    )
+    return Fence(row["digest"], row["active"], row["max_calls"], row["now"], timedelta(seconds=row["seconds_left"]))
 
 
 async def unheld(session: Session, rule: str) -> None:

@@ -1,4 +1,4 @@
-"""The store on PostgreSQL, coordinator of all replicas: the ports ``Store``, ``Outbox``, ``Quota``, and the ``Archive``."""
+"""The store on PostgreSQL, the coordinator of all replicas: the ports ``Store``, ``Outbox``, ``Quota``, ``Archive``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+from daemon.store.archive import PostgresArchive
 from daemon.store.ledger import Ledger
 from daemon.store.limits import Limits
 from daemon.store.outbox import Outbox
@@ -14,7 +15,7 @@ from daemon.store.ownership import Ownership
 from daemon.store.pool import Pool, boottime
 
 
-class PostgresStore(Ownership, Ledger, Limits, Outbox):
+class PostgresStore(Ownership, Ledger, Limits, Outbox, PostgresArchive):
     """One process's access to the store, whose schema ``migrate`` has made.
 
     ``settle``: the longest of any rule, database time; waited out after a failover (law 18). ``monotonic``: the clock

@@ -37,7 +37,9 @@ def migrate(dsn: str, factor: float = 1.0) -> str:
     try:
         return _migrate(dsn, factor)
     except psycopg.errors.LockNotAvailable:
-        raise StoreError(f"the store is busy: its tables could not be locked within {_LOCK_TIMEOUT}; try again") from None
+        raise StoreError(
+            f"the store is busy: its tables could not be locked within {_LOCK_TIMEOUT}; try again"
+        ) from None
     except psycopg.ProgrammingError as error:
         raise StoreError(f"the store's schema cannot be changed: {_first_line(error)}") from None
     except psycopg.OperationalError as error:

@@ -86,6 +86,8 @@ CREATE UNIQUE INDEX attempt_open ON attempt (object) WHERE result IS NULL;
 CREATE INDEX attempt_incident ON attempt (incident, begun);
 CREATE INDEX attempt_rule ON attempt (rule, begun);
 CREATE INDEX attempt_object ON attempt (object, settled);
+CREATE INDEX attempt_result ON attempt (rule, result);
+CREATE INDEX attempt_settled ON attempt (settled);
 
 -- What happened to an incident: a row whenever its phase or its why changes.
 CREATE TABLE journal (
@@ -102,6 +104,8 @@ CREATE TABLE journal (
     reason     text NOT NULL
 );
 CREATE INDEX journal_incident ON journal (incident, id);
+CREATE INDEX journal_ended ON journal (rule, resolution) WHERE phase = 'resolved';
+CREATE INDEX journal_phase ON journal (rule, phase, incident);
 
 -- What one thread of notices is about. delivered belongs to delivered_episode and is written by the outbox alone.
 CREATE TABLE problem (
