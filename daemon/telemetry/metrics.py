@@ -4,7 +4,7 @@
     archive.gauges() ──▶ Board.refresh ─┴▶ registry ─▶ /metrics
 
 A gauge is read from rows of the store, so every replica shows the same and a scrape may ask any of them; a counter
-of events is a replica's own and is summed over replicas. Labels are bounded: rules, connectors and closed lists of words,
+of events is a replica's own and is summed over replicas. Labels are bounded: rules, connectors, closed lists of words;
 never an object.
 """
 
@@ -16,6 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from http import HTTPStatus
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,7 +24,7 @@ from prometheus_client.exposition import choose_encoder
 
 from daemon.domain.attempt import Result
 from daemon.domain.incident import Phase, Resolution
-from daemon.domain.notice import NoticeKind
+from daemon.domain.notice import DeliveryState, NoticeKind
 from daemon.domain.sight import Verdict
 from daemon.domain.standing import Pause
 from daemon.engine.archive import Archive, Gauges, RuleGauges
@@ -58,9 +59,7 @@ class CountEvents:
             ("connector",),
             registry=registry,
         )
-        self.sightings = Counter(
-            "orderheal_sightings", "Looks at subjects, by what they found.", ("rule", "verdict"), registry=registry
-        )
+        self.sightings = Counter("orderheal_sightings", "Looks at subjects, by what they found.", ("rule", "verdict"), registry=registry)
         self.scans = Counter("orderheal_scans", "Scans that came to an end.", ("rule", "result"), registry=registry)
         self.scan_seconds = Histogram(
             "orderheal_scan_seconds",
@@ -69,18 +68,14 @@ class CountEvents:
             buckets=_SCAN_SECONDS,
             registry=registry,
         )
-        self.cycles = Counter(
-            "orderheal_cycles", "Cycles of rules, by how they ended.", ("rule", "fate"), registry=registry
-        )
+        self.cycles = Counter("orderheal_cycles", "Cycles of rules, by how they ended.", ("rule", "fate"), registry=registry)
         self.dispatches = Counter(
             "orderheal_dispatches",
             "Messages handed to channels, by what became of them.",
             ("via", "state"),
             registry=registry,
         )
-        self.troubles = Counter(
-            "orderheal_troubles", "Mishaps that were survived; the log names each.", registry=registry
-        )
+        self.troubles = Counter("orderheal_troubles", "Mishaps that were survived; the log names each.", registry=registry)
         for rule in rules:
             self._start(rule)
         for connector in connectors:
@@ -126,76 +121,74 @@ class CountEvents:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """One metric of the archive: its values, the label beside ``rule``, whether it only grows, words that start at 0."""
+    """One metric of the archive: its values by labels beside ``rule``, whether it only grows, what starts at zero."""
 
     name: str
     help: str
-    values: Callable[[RuleGauges], Mapping[str, float]]
-    label: str = ""
+    values: Callable[[RuleGauges], Mapping[tuple[str, ...], float]]
+    labels: tuple[str, ...] = ()
     grows: bool = False
-    words: tuple[str, ...] = ()
+    zeros: tuple[tuple[str, ...], ...] = ()
 
 
-def _one(value: float | None) -> Mapping[str, float]:
-    return {} if value is None else {"": value}
+def _one(value: float | None) -> Mapping[tuple[str, ...], float]:
+    return {} if value is None else {(): value}
+
+
+def _by(values: Mapping[str, float]) -> Mapping[tuple[str, ...], float]:
+    return {(word,): value for word, value in values.items()}
 
 
 def _stamp(at: datetime | None) -> float | None:
     return at.timestamp() if at else None
 
 
-def _words(kind: type[StrEnum], *more: str) -> tuple[str, ...]:
-    return (*(word.value for word in kind), *more)
+def _each(*kinds: type[StrEnum]) -> tuple[tuple[str, ...], ...]:
+    return tuple(product(*([word.value for word in kind] for kind in kinds)))
 
 
 _SHOWN = (
-    _Shown("orderheal_candidates", "Records that the last complete scan read.", lambda rule: _one(rule.candidates)),
-    _Shown(
-        "orderheal_subjects",
-        "Open subjects by the verdict of the last look.",
-        lambda rule: rule.verdicts,
-        "verdict",
-        words=_words(Verdict),
-    ),
+    _Shown("orderheal_candidates", "Records that the last scan read.", lambda rule: _one(rule.row.state.candidates)),
     _Shown(
         "orderheal_incidents",
         "Live incidents by phase.",
-        lambda rule: rule.phases,
-        "phase",
-        words=tuple(phase.value for phase in Phase if phase is not Phase.RESOLVED),
+        lambda rule: _by(rule.phases),
+        ("phase",),
+        zeros=tuple(words for words in _each(Phase) if words != (Phase.RESOLVED.value,)),
     ),
-    _Shown("orderheal_decisions", "Live incidents by why they are where they are.", lambda rule: rule.whys, "why"),
+    _Shown("orderheal_decisions", "Live incidents by why they are so.", lambda rule: _by(rule.whys), ("why",)),
     _Shown(
         "orderheal_attempts",
-        "Attempts by outcome.",
-        lambda rule: rule.attempts,
-        "outcome",
+        "Attempts by outcome; without one yet: open.",
+        lambda rule: _by({word: count for word, count in rule.attempts.items() if word != "open"}),
+        ("outcome",),
         grows=True,
-        words=_words(Result),
+        zeros=_each(Result),
     ),
+    _Shown("orderheal_attempts_open", "Attempts on their way.", lambda rule: _one(rule.attempts.get("open", 0))),
     _Shown(
         "orderheal_resolutions",
         "Ended incidents by how they ended.",
-        lambda rule: rule.resolutions,
-        "resolution",
+        lambda rule: _by(rule.resolutions),
+        ("resolution",),
         grows=True,
-        words=_words(Resolution),
+        zeros=_each(Resolution),
     ),
     _Shown(
         "orderheal_notices",
-        "Notices to people by kind.",
-        lambda rule: rule.notices,
-        "kind",
-        grows=True,
-        words=_words(NoticeKind),
+        "Notices to people by kind and by what became of them.",
+        lambda rule: {(kind, state): count for (kind, state), count in rule.notices.items()},
+        ("kind", "state"),
+        zeros=_each(NoticeKind, DeliveryState),
     ),
-    _Shown("orderheal_notices_undelivered", "Messages that failed or are late.", lambda rule: _one(rule.undelivered)),
-    _Shown("orderheal_rule_held", "1 while a guard holds the rule.", lambda rule: _one(rule.held)),
-    _Shown("orderheal_value_at_risk", "Money of live incidents.", lambda rule: _floats(rule.at_risk), "currency"),
+    _Shown("orderheal_notices_undelivered", "Notices that reached nobody yet.", lambda rule: _one(rule.undelivered)),
+    _Shown("orderheal_rule_held", "1 while a guard holds the rule.", lambda rule: _one(rule.row.state.held is not None)),
+    _Shown("orderheal_rule_active", "1 while the rule is active.", lambda rule: _one(rule.row.active)),
+    _Shown("orderheal_value_at_risk", "Money of live incidents.", lambda rule: _by(_floats(rule.at_risk)), ("currency",)),
     _Shown(
         "orderheal_last_complete_scan_timestamp_seconds",
         "Rule time of the end of the last complete scan.",
-        lambda rule: _one(_stamp(rule.last_complete)),
+        lambda rule: _one(_stamp(rule.row.state.last_complete)),
     ),
 )
 
@@ -225,9 +218,7 @@ class Board:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of the last reading."""
-        yield GaugeMetricFamily(
-            "orderheal_archive_up", "Whether the last reading of the archive worked.", value=self._up
-        )
+        yield GaugeMetricFamily("orderheal_archive_up", "Whether the last reading of the archive worked.", value=self._up)
         if self._read is None:
             return
         for shown in _SHOWN:
@@ -237,23 +228,20 @@ class Board:
 
 
 def _family(shown: _Shown, rules: Iterable[RuleGauges]) -> Metric:
-    labels = ("rule", shown.label) if shown.label else ("rule",)
     kind = CounterMetricFamily if shown.grows else GaugeMetricFamily
-    family = kind(shown.name, shown.help, labels=labels)
+    family = kind(shown.name, shown.help, labels=("rule", *shown.labels))
     for rule in rules:
-        for word, value in (dict.fromkeys(shown.words, 0.0) | dict(shown.values(rule))).items():
-            family.add_metric((rule.rule, word) if shown.label else (rule.rule,), float(value))
+        for words, value in (dict.fromkeys(shown.zeros, 0.0) | dict(shown.values(rule))).items():
+            family.add_metric((rule.row.name, *words), float(value))
     return family
 
 
 def _ages(read: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("orderheal_rule_time_timestamp_seconds", "Rule time of this reading.", _stamp(read.now))
-    family = GaugeMetricFamily(
-        "orderheal_oldest_incident_seconds", "Age of the oldest live incident, in rule time.", labels=("rule",)
-    )
+    family = GaugeMetricFamily("orderheal_oldest_incident_seconds", "Age of the oldest live incident, in rule time.", labels=("rule",))
     for rule in read.rules:
-        age = (read.now - rule.oldest).total_seconds() if rule.oldest else 0.0
-        family.add_metric((rule.rule,), age)
+        oldest = rule.row.oldest
+        family.add_metric((rule.row.name,), (read.now - oldest).total_seconds() if oldest else 0.0)
     yield family
 
 

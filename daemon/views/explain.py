@@ -88,9 +88,7 @@ class Explanation:
         return bool(self.stored or any(one.sighting for one in self.probed))
 
 
-async def explain(
-    number: str, archive: Archive, rules: Mapping[str, Rule], connectors: Mapping[str, Connector] | None
-) -> Explanation:
+async def explain(number: str, archive: Archive, rules: Mapping[str, Rule], connectors: Mapping[str, Connector] | None) -> Explanation:
     """Find it and ask for it; without ``connectors`` only what is stored. Raises ``Unreachable`` for the store."""
     now = await archive.now()
     found = [await dossier(archive, incident) for incident in await archive.find(number)]
@@ -117,9 +115,7 @@ async def probe(rule: Rule, number: str, connectors: Mapping[str, Connector], no
                 return [Probed(rule.name, rule.mode, name, trouble=reason)]
             case Absent() | Unknown() | None:
                 continue
-    seen = (
-        await visit(rule, [_asked(rule, key, now) for key in sorted(keys)], connectors, now, now, False) if keys else {}
-    )
+    seen = await visit(rule, [_asked(rule, key, now) for key in sorted(keys)], connectors, now, now, False) if keys else {}
     return [Probed(rule.name, rule.mode, name, sighting) for sighting in seen.values()]
 
 
@@ -176,9 +172,7 @@ def explain_lines(answer: Explanation, zone: tzinfo) -> Iterator[Line]:
     if not answer.asked:
         yield Line(f"nothing is stored about {visible(answer.number)}; the systems were not asked", "warn")
     elif not any(one.trouble for one in answer.probed):
-        yield Line(
-            f"no rule looks at {visible(answer.number)}: no source that is watched has it under any of its keys", "warn"
-        )
+        yield Line(f"no rule looks at {visible(answer.number)}: no source that is watched has it under any of its keys", "warn")
 
 
 def _stored(one: Dossier, sentences: Iterable[str], zone: tzinfo) -> Iterator[Line]:

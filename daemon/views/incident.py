@@ -8,8 +8,7 @@ from datetime import datetime, tzinfo
 
 from daemon.domain.attempt import Attempt
 from daemon.domain.incident import Incident
-from daemon.domain.notice import Dispatch
-from daemon.engine.archive import Archive, Entry
+from daemon.engine.archive import Archive, Entry, Told
 from daemon.views.request import answered, curl
 from daemon.views.text import Line, away, columns, moment, shown, span, visible
 
@@ -22,7 +21,7 @@ class Dossier:
     incident: Incident
     attempts: tuple[Attempt, ...]
     journal: tuple[Entry, ...]
-    told: tuple[Dispatch, ...]
+    told: tuple[Told, ...]
 
 
 async def dossier(archive: Archive, incident: Incident) -> Dossier:
@@ -32,7 +31,7 @@ async def dossier(archive: Archive, incident: Incident) -> Dossier:
         incident,
         tuple(await archive.attempts(incident.id)),
         tuple(await archive.journal(incident.id)),
-        tuple(await archive.told(incident.id)),
+        tuple(await archive.notices(incident.id)),
     )
 
 
@@ -101,9 +100,7 @@ def _marks(one: Incident, zone: tzinfo) -> Iterator[tuple[str, str]]:
 def _facts_lines(one: Incident, zone: tzinfo) -> Iterator[Line]:
     if one.facts:
         yield Line("as last seen", "head")
-        yield from (
-            Line(text) for text in columns([(name, shown(value, zone)) for name, value in one.facts.items()], "  ")
-        )
+        yield from (Line(text) for text in columns([(name, shown(value, zone)) for name, value in one.facts.items()], "  "))
 
 
 def attempt_lines(attempts: Sequence[Attempt], zone: tzinfo, requests: bool = False) -> Iterator[Line]:
@@ -137,18 +134,13 @@ def journal_lines(journal: Sequence[Entry], zone: tzinfo) -> Iterator[Line]:
         yield from (Line(text) for text in columns(rows, "  "))
 
 
-def told_lines(told: Sequence[Dispatch], zone: tzinfo) -> Iterator[Line]:
-    """Who was told."""
+def told_lines(told: Sequence[Told], zone: tzinfo) -> Iterator[Line]:
+    """Who was told, and what became of it."""
     if told:
         yield Line("who was told", "head")
         rows = [
-            (
-                moment(one.notice.at, zone),
-                one.notice.kind.value,
-                f"{one.contact} by {one.via}",
-                one.state.value,
-                one.reason,
-            )
+            (moment(one.notice.at, zone), one.notice.kind.value, f"{way.contact} by {way.via}", way.state, way.reason)
             for one in told
+            for way in one.ways
         ]
         yield from (Line(text) for text in columns(rows, "  "))

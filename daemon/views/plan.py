@@ -49,8 +49,7 @@ class Plan:
 def plan(proposal: Proposal) -> Plan:
     """The proposal, flattened."""
     planned = (
-        replace(_planned(incident, decision), request=proposal.requests.get(incident.id))
-        for incident, decision in proposal.decisions
+        replace(_planned(incident, decision), request=proposal.requests.get(incident.id)) for incident, decision in proposal.decisions
     )
     return Plan(proposal.rule, proposal.now, tuple(planned), proposal.held)
 
@@ -73,11 +72,8 @@ def plan_lines(answer: Plan, zone: tzinfo) -> Iterator[Line]:
     yield Line(f"{answer.rule}, {moment(answer.now, zone)} (rule time): {_summary(answer.planned)}", "head")
     if answer.held:
         yield Line(f"  held by its guard: {answer.held.why} ({answer.held.broken} broken)", "warn")
-    rows = [
-        (one.key, one.move, one.why, one.detail, away(one.until, answer.now) if one.until else "")
-        for one in answer.planned
-    ]
-    yield from (Line(text) for text in (columns(rows, "  ") if rows else ()))
+    rows = [(one.key, one.move, one.why, one.detail, away(one.until, answer.now) if one.until else "") for one in answer.planned]
+    yield from (Line(text) for text in (columns(rows, "  ")))
     for one in answer.planned:
         if one.request:
             yield Line(f"  {one.key}:", "dim")
@@ -102,7 +98,7 @@ def scan_lines(rule: str, scan: Scan, zone: tzinfo, limit: int | None = None) ->
     elif not scan.complete:
         yield Line("  the listing was not read to its end", "warn")
     rows = [_row(seen, zone) for seen in scan.sightings[:limit]]
-    yield from (Line(text) for text in (columns(rows, "  ") if rows else ()))
+    yield from (Line(text) for text in (columns(rows, "  ")))
     if limit is not None and len(scan.sightings) > limit:
         yield Line(f"  … and {len(scan.sightings) - limit} more", "dim")
     yield from (Line(f"  doubt: {doubt}", "warn") for doubt in scan.doubts)

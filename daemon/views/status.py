@@ -8,9 +8,8 @@ from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from daemon.domain.incident import Incident, Phase
-from daemon.domain.notice import Dispatch
 from daemon.domain.standing import Held, Illness, Pause
-from daemon.engine.archive import RuleRow
+from daemon.engine.archive import Archive, RuleRow, Told, Wanted
 from daemon.views.text import Line, away, columns, moment, span, sums
 
 _LATE = timedelta(minutes=15)
@@ -44,12 +43,25 @@ class Status:
     failing: tuple[tuple[str, str], ...]
     pauses: tuple[Pause, ...]
     not_looked: tuple[tuple[str, datetime | None], ...]
-    undelivered: tuple[Dispatch, ...]
+    undelivered: tuple[Told, ...]
 
     @property
     def calls_you(self) -> bool:
         """Whether a person has something to do."""
         return bool(self.needs_you or self.held or self.ill or self.failing or self.not_looked or self.undelivered)
+
+
+async def ask_status(archive: Archive, rule: str | None = None) -> Status:
+    """Read the archive for the screen. Raises ``Unreachable``."""
+    rows = [row for row in await archive.rules() if rule in (None, row.name)]
+    return status(
+        await archive.now(),
+        rows,
+        await archive.incidents(Wanted(rule=rule)),
+        await archive.pauses(),
+        await archive.illnesses(),
+        [told for told in await archive.undelivered() if rule in (None, told.notice.rule)],
+    )
 
 
 def status(
@@ -58,8 +70,7 @@ def status(
     incidents: Iterable[Incident],
     pauses: Sequence[Pause],
     illnesses: Sequence[Illness],
-    undelivered: Sequence[Dispatch],
-    every: timedelta = timedelta(minutes=5),
+    undelivered: Sequence[Told],
 ) -> Status:
     """The screen out of what the archive gave. Rule time."""
     bunches = _bunched(incidents)
@@ -72,7 +83,7 @@ def status(
         ill=tuple(illnesses),
         failing=tuple((rule.name, rule.state.failed) for rule in active if rule.state.failed),
         pauses=tuple(pauses),
-        not_looked=tuple(_not_looked(active, now, every)),
+        not_looked=tuple(_not_looked(active, now)),
         undelivered=tuple(undelivered),
     )
 
@@ -81,10 +92,10 @@ def _needs(bunch: Bunch) -> bool:
     return bunch.phase in (Phase.ESCALATED, Phase.QUARANTINED, Phase.PARKED) and not bunch.claimed_by
 
 
-def _not_looked(rules: Iterable[RuleRow], now: datetime, every: timedelta) -> Iterator[tuple[str, datetime | None]]:
+def _not_looked(rules: Iterable[RuleRow], now: datetime) -> Iterator[tuple[str, datetime | None]]:
     for rule in rules:
         last = rule.state.last_complete
-        if last is None or now - last > max(_LATE, 3 * every):
+        if last is None or now - last > max(_LATE, 3 * rule.every):
             yield rule.name, last
 
 
@@ -117,24 +128,14 @@ def lines(answer: Status, zone: tzinfo) -> Iterator[Line]:
     if not answer.calls_you:
         yield Line("Nothing needs you.", "good")
     yield from _part("We are on it", "", [_row(bunch, now) for bunch in answer.working])
-    yield from _part(
-        "Held by a guard", "warn", [(rule, _numbers(held), away(held.since, now)) for rule, held in answer.held]
-    )
-    ill = [
-        (one.connector, one.reason, f"since {span(now - one.since)}, tried again {away(one.retry_at, now)}")
-        for one in answer.ill
-    ]
+    yield from _part("Held by a guard", "warn", [(rule, _numbers(held), away(held.since, now)) for rule, held in answer.held])
+    ill = [(one.connector, one.reason, f"since {span(now - one.since)}, tried again {away(one.retry_at, now)}") for one in answer.ill]
     yield from _part("Systems that refuse us", "bad", ill)
     yield from _part("Rules that cannot look", "bad", answer.failing)
     yield from _part("Pauses", "warn", [_pause(pause, now) for pause in answer.pauses])
-    late = [
-        (rule, f"last complete scan {away(last, now)}" if last else "never yet") for rule, last in answer.not_looked
-    ]
+    late = [(rule, f"last complete scan {away(last, now)}" if last else "never yet") for rule, last in answer.not_looked]
     yield from _part("Rules that have not looked", "warn", late)
-    missed = [
-        (one.notice.rule, one.notice.kind.value, f"{one.contact} by {one.via}", one.reason)
-        for one in answer.undelivered
-    ]
+    missed = [(one.notice.rule, one.notice.kind.value, *_ways(one)) for one in answer.undelivered]
     yield from _part("Undelivered messages", "bad", missed)
     for bunch in answer.needs_you[:1]:
         yield Line(f"next: orderheal incidents list --rule {bunch.rule}", "dim")
@@ -153,6 +154,11 @@ def _row(bunch: Bunch, now: datetime) -> tuple[str, ...]:
     extra = ", ".join(part for part in (due, deadline, by) if part)
     age = f"oldest {span(now - bunch.oldest)}"
     return (bunch.rule, str(bunch.count), bunch.phase, bunch.why, age, sums(bunch.value), extra)
+
+
+def _ways(told: Told) -> tuple[str, str]:
+    ways = ", ".join(f"{way.contact} by {way.via}" for way in told.ways)
+    return ways, "; ".join(dict.fromkeys(way.reason for way in told.ways if way.reason))
 
 
 def _numbers(held: Held) -> str:

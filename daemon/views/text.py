@@ -59,9 +59,7 @@ def away(at: datetime | None, now: datetime) -> str:
 
 def sums(amounts: Mapping[str, Decimal]) -> str:
     """Money per currency, never added across them."""
-    return (
-        ", ".join(f"{amount:,.2f} {currency}".replace(",", " ") for currency, amount in sorted(amounts.items())) or "—"
-    )
+    return ", ".join(f"{amount:,.2f} {currency}".replace(",", " ") for currency, amount in sorted(amounts.items())) or "—"
 
 
 def shown(value: Value, zone: tzinfo = UTC) -> str:
@@ -87,11 +85,10 @@ def shown(value: Value, zone: tzinfo = UTC) -> str:
 def columns(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
     """Rows with their cells aligned; the last column is as wide as it is."""
     made = [[visible(cell) for cell in row] for row in rows]
+    if not made:
+        return []
     widths = [max(map(len, column)) for column in zip(*made, strict=True)]
-    return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
-        for row in made
-    ]
+    return [(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip() for row in made]
 
 
 def plain(value: Any) -> Any:

@@ -9,25 +9,39 @@ from decimal import Decimal
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from daemon.domain.standing import Pause
-from daemon.engine.archive import Gauges, RuleGauges
+from daemon.domain.incident import Why
+from daemon.domain.standing import Held, Pause, RuleState
+from daemon.engine.archive import Gauges, RuleGauges, RuleRow
 from daemon.engine.events import CycleEnded, Noticed, Requested, Scanned, Sighted, Trouble
 from daemon.telemetry.metrics import Board, CountEvents, page_of
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ROW = RuleRow(
+    name="ozon-order-not-sent",
+    digest="d",
+    revision=1,
+    active=True,
+    mode="enforce",
+    owner="team",
+    severity=1,
+    every=timedelta(minutes=5),
+    max_calls=200,
+    next_scan_at=None,
+    next_visit_at=None,
+    holder=None,
+    until_db=None,
+    unfinished=0,
+    oldest=NOW - timedelta(hours=2),
+    state=RuleState(candidates=40_000, last_complete=NOW - timedelta(minutes=1), held=Held(NOW, Why.MAX_BROKEN, 101, 100.0)),
+)
 RULE = RuleGauges(
-    rule="ozon-order-not-sent",
-    candidates=40_000,
-    last_complete=NOW - timedelta(minutes=1),
-    held=True,
-    verdicts={"broken": 3},
+    row=ROW,
     phases={"open": 2, "escalated": 1},
     whys={"settling": 2, "ladder_spent": 1},
-    attempts={"done": 7},
+    attempts={"done": 7, "open": 1},
     resolutions={"healed": 5},
-    notices={"begin": 1},
+    notices={("begin", "failed"): 1},
     undelivered=1,
-    oldest=NOW - timedelta(hours=2),
     at_risk={"RUB": Decimal("1200.50")},
 )
 
@@ -87,12 +101,13 @@ def test_events_are_counted_by_what_they_say(registry: CollectorRegistry) -> Non
 
 async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry: CollectorRegistry) -> None:
     pauses = (Pause("p", "ops", "deploy", NOW, connector="ozon-integration"),)
-    await Board(Readings(Gauges(NOW, (RULE,), pauses)), registry).refresh()  # type: ignore[arg-type]
-    rule = {"rule": RULE.rule}
+    await Board(Readings(Gauges(NOW, (RULE,), (), pauses)), registry).refresh()  # type: ignore[arg-type]
+    rule = {"rule": ROW.name}
     shown = {
         "orderheal_candidates": 40_000,
         "orderheal_rule_held": 1,
         "orderheal_notices_undelivered": 1,
+        "orderheal_attempts_open": 1,
         "orderheal_oldest_incident_seconds": 7200,
         "orderheal_last_complete_scan_timestamp_seconds": (NOW - timedelta(minutes=1)).timestamp(),
     }
@@ -102,6 +117,7 @@ async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry
     assert value(registry, "orderheal_attempts_total", **rule, outcome="done") == 7
     assert value(registry, "orderheal_attempts_total", **rule, outcome="unknown") == 0
     assert value(registry, "orderheal_resolutions_total", **rule, resolution="healed") == 5
+    assert value(registry, "orderheal_notices", **rule, kind="begin", state="failed") == 1
     assert value(registry, "orderheal_decisions", **rule, why="settling") == 2
     assert value(registry, "orderheal_value_at_risk", **rule, currency="RUB") == 1200.5
     assert value(registry, "orderheal_paused", scope="connector", name="ozon-integration") == 1
@@ -110,25 +126,25 @@ async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry
 async def test_every_replica_shows_the_same_gauges(registry: CollectorRegistry) -> None:
     other = CollectorRegistry()
     for one in (registry, other):
-        await Board(Readings(Gauges(NOW, (RULE,))), one).refresh()  # type: ignore[arg-type]
+        await Board(Readings(Gauges(NOW, (RULE,), (), ())), one).refresh()  # type: ignore[arg-type]
     assert generate_latest(registry) == generate_latest(other)
 
 
 async def test_a_failed_reading_keeps_the_old_values_and_says_so(registry: CollectorRegistry) -> None:
-    board = Board(Readings(Gauges(NOW, (RULE,))), registry)  # type: ignore[arg-type]
+    board = Board(Readings(Gauges(NOW, (RULE,), (), ())), registry)  # type: ignore[arg-type]
     assert value(registry, "orderheal_archive_up") == 0
     await board.refresh()
     assert value(registry, "orderheal_archive_up") == 1
     with pytest.raises(OSError, match="not reachable"):
         await board.refresh()
     assert value(registry, "orderheal_archive_up") == 0
-    assert value(registry, "orderheal_candidates", rule=RULE.rule) == 40_000
+    assert value(registry, "orderheal_candidates", rule=ROW.name) == 40_000
 
 
 async def exposition(registry: CollectorRegistry, rules: Sequence[RuleGauges] = (RULE,)) -> bytes:
-    CountEvents(registry, [RULE.rule], ["ozon-db"])(Requested("ozon-db", "orders", "ok", 0.2))
+    CountEvents(registry, [ROW.name], ["ozon-db"])(Requested("ozon-db", "orders", "ok", 0.2))
     pauses = (Pause("p", "ops", "deploy", NOW),)
-    await Board(Readings(Gauges(NOW, rules, pauses)), registry).refresh()  # type: ignore[arg-type]
+    await Board(Readings(Gauges(NOW, tuple(rules), (), pauses)), registry).refresh()  # type: ignore[arg-type]
     return (await page_of(registry)({})).body
 
 
