@@ -128,9 +128,7 @@ class InsideConnector:
         said = {name: pack(value) for name, value in args.items()}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         url = f"inside://{self._name}/{call}"
-        return Request(
-            self._name, call, said, "POST", url, headers, json.dumps(said, ensure_ascii=False), idempotency_key
-        )
+        return Request(self._name, call, said, "POST", url, headers, json.dumps(said, ensure_ascii=False), idempotency_key)
 
     async def perform(self, request: Request) -> Outcome:
         """See the port."""

@@ -109,11 +109,7 @@ def _send(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
     if not found or found[0]["status"] == "cancelled":
         return None
     stuck = [row for row in found if row["bitrix_order_id"] in NOT_SENT]
-    return {
-        shop.orders: tuple(
-            {"posting_number": row["posting_number"], "bitrix_order_id": str(next(world.deals))} for row in stuck
-        )
-    }
+    return {shop.orders: tuple({"posting_number": row["posting_number"], "bitrix_order_id": str(next(world.deals))} for row in stuck)}
 
 
 def shapes() -> Mapping[str, Shape]:

@@ -342,9 +342,8 @@ class World:
         """A person reads a message; whatever waits for the telling of an object it names goes on from now."""
         self.advance(message.at)
         self.messages.append(message)
-        for word in _WORD.findall(message.text):
-            subject = self._named.get(word)
-            if subject and subject.told is None:
+        for subject in self.subjects_named(message.text):
+            if subject.told is None:
                 subject.told = message.at
                 self._schedule(subject, Since.TOLD)
 
@@ -358,9 +357,10 @@ class World:
         """Changes that calls made to an object."""
         return [effect for effect in self.effects if effect.object == name and call in ("", effect.call)]
 
-    def named(self, message: Message, name: str) -> bool:
-        """Whether a message speaks of this object."""
-        return name in _WORD.findall(message.text)
+    def subjects_named(self, text: str) -> list[Subject]:
+        """Which planted objects a text speaks of, by whole words."""
+        found = {id(self._named[word]): self._named[word] for word in _WORD.findall(text) if word in self._named}
+        return list(found.values())
 
 
 _WORD = re.compile(r"[\w-]+")

@@ -80,9 +80,7 @@ async def plant(sandbox: Sandbox, number: str, **more: Any) -> None:
 async def send(sandbox: Sandbox, client: httpx.AsyncClient, number: str, key: str = "") -> httpx.Response:
     url, token = sandbox.environment["OZON_INTEGRATION_URL"], sandbox.environment["OZON_INTEGRATION_TOKEN"]
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
-    return await client.post(
-        f"{url}/upload_order", json={"id": number, "number_type": "posting_number"}, headers=headers
-    )
+    return await client.post(f"{url}/upload_order", json={"id": number, "number_type": "posting_number"}, headers=headers)
 
 
 async def test_the_databases_hold_healthy_orders_in_the_shops_own_zone(sandbox: Sandbox) -> None:
@@ -105,18 +103,14 @@ async def test_a_planted_order_stands_in_the_table_with_null_where_it_is_unreada
     assert found["created_at"] == (now.at + timedelta(hours=2)).replace(tzinfo=None)
 
 
-async def test_a_call_that_succeeds_has_changed_the_database_before_it_answers(
-    sandbox: Sandbox, client: httpx.AsyncClient
-) -> None:
+async def test_a_call_that_succeeds_has_changed_the_database_before_it_answers(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
     await plant(sandbox, "W-2")
     answer = await send(sandbox, client, "W-2")
     assert (answer.status_code, answer.json()) == (200, {"success": True})
     assert (await order(sandbox, "ozon", "W-2"))["bitrix_order_id"].isdigit()
 
 
-async def test_silence_lasts_until_the_client_leaves_and_the_effect_is_there(
-    sandbox: Sandbox, client: httpx.AsyncClient
-) -> None:
+async def test_silence_lasts_until_the_client_leaves_and_the_effect_is_there(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
     await plant(sandbox, "W-3", calls={"ozon-integration.upload_order": "timeout_after_effect"})
     with pytest.raises(httpx.ReadTimeout):
         await send(sandbox, client, "W-3")
@@ -176,9 +170,7 @@ async def test_a_service_that_goes_down_comes_back_on_its_port(sandbox: Sandbox,
     assert (await send(sandbox, client, "W-7")).status_code == 200
 
 
-async def test_a_chat_keeps_what_it_was_told_under_the_contacts_name(
-    sandbox: Sandbox, client: httpx.AsyncClient
-) -> None:
+async def test_a_chat_keeps_what_it_was_told_under_the_contacts_name(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
     bot = f"{sandbox.environment['TELEGRAM_URL']}/bot{sandbox.environment['TELEGRAM_TOKEN']}"
     body = {"chat_id": "-1001", "text": "<b>W-8</b> &amp; more", "parse_mode": "HTML"}
     answer = (await client.post(f"{bot}/sendMessage", json=body)).json()
@@ -226,11 +218,9 @@ async def test_an_event_of_sentry_is_kept_and_read(sandbox: Sandbox, client: htt
     envelope = Envelope()
     envelope.add_event({"event_id": "ab" * 16, "message": "беда", "extra": {"orders": ["W-9"]}})
     url = f"http://127.0.0.1:{dsn.port}/api/1/envelope/"
-    answer = await client.post(
-        url, content=pack(envelope.serialize()), headers={"X-Sentry-Auth": f"Sentry sentry_key={dsn.username}"}
-    )
+    answer = await client.post(url, content=pack(envelope.serialize()), headers={"X-Sentry-Auth": f"Sentry sentry_key={dsn.username}"})
     assert answer.json() == {"id": "ab" * 16}
-    assert sandbox.world.named(sandbox.world.messages[-1], "W-9")
+    assert "W-9" in sandbox.world.messages[-1].text
     assert sandbox.world.messages[-1].data["message"] == "беда"
     assert (await client.post(url, content=b"{}")).status_code == 401
 
@@ -250,9 +240,7 @@ def sends(shop: str, key: str) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in faults() if fault.count < 100], ids=lambda fault: fault.name)
-async def test_both_faces_answer_the_same_calls_alike(
-    sandbox: Sandbox, client: httpx.AsyncClient, now: Now, fault: Any
-) -> None:
+async def test_both_faces_answer_the_same_calls_alike(sandbox: Sandbox, client: httpx.AsyncClient, now: Now, fault: Any) -> None:
     """The same fault, the same calls at the same times: equal answers, equal rows, equally many effects."""
     began = now.at
     inside = shop_world(began)

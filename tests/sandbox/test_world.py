@@ -128,9 +128,7 @@ def test_an_answer_may_change_anything(world: World) -> None:
 
 
 def test_what_is_written_for_a_time_happens_in_order(world: World) -> None:
-    say = [
-        {"at": f"{n}m", "change": {"ozon-db.orders": [{"posting_number": "OZ-1", "status": str(n)}]}} for n in (3, 2)
-    ]
+    say = [{"at": f"{n}m", "change": {"ozon-db.orders": [{"posting_number": "OZ-1", "status": str(n)}]}} for n in (3, 2)]
     subject = planted(world, then=[*say, {"at": "4m", "remove": {"ozon-db.orders": "OZ-1"}}])
     world.advance(at(3.5))
     assert order(world)["status"] == "3"
@@ -169,9 +167,7 @@ def test_a_system_that_is_down_says_nothing_and_is_not_counted(world: World) -> 
 
 def test_copies_have_keys_and_scripts_of_their_own(world: World) -> None:
     row = {"posting_number": "OZ-1"}
-    subjects = world.plant(
-        parse({"name": "many", "count": 2, "world": {"ozon-db.orders": [row]}, "calls": {CALL: [500, "done"]}}), START
-    )
+    subjects = world.plant(parse({"name": "many", "count": 2, "world": {"ozon-db.orders": [row]}, "calls": {CALL: [500, "done"]}}), START)
     assert [subject.key for subject in subjects] == ["OZ-1-1", "OZ-1-2"]
     send(world, number="OZ-1-1")
     send(world, number="OZ-1-2")

@@ -44,9 +44,7 @@ def state(world: World) -> Mapping[str, Any]:
         ],
         "calls": [_plain(made, "call", "object", "at", "word", "effect", "repeated") for made in world.calls],
         "effects": [_plain(effect, "call", "object", "at") for effect in world.effects],
-        "messages": [
-            _plain(message, "via", "to", "at", "text") for message in world.messages if message.via != "sentry"
-        ],
+        "messages": [_plain(message, "via", "to", "at", "text") for message in world.messages if message.via != "sentry"],
         "sentry": [dict(message.data) for message in world.messages if message.via == "sentry"],
     }
 

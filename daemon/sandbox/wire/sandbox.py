@@ -33,18 +33,14 @@ class Sandbox:
     ``live``: one at a time, and carried to the databases before anybody gets an answer.
     """
 
-    def __init__(
-        self, tables: Tables, ways: Mapping[str, Gate], now: Callable[[], datetime], contacts: Mapping[str, str]
-    ):
+    def __init__(self, tables: Tables, ways: Mapping[str, Gate], now: Callable[[], datetime], contacts: Mapping[str, str]):
         self._changes: list[Change] = []
         self._lock = asyncio.Lock()
         self._tables, self._now, self._contacts = tables, now, contacts
         self._token = secrets.token_hex(16)
         self.world = shop_world(now(), self._changes.append)
         self._gates = ways
-        self._services = {
-            shop.service: Listener(partial(service.application, shop, self._token, self._perform)) for shop in SHOPS
-        }
+        self._services = {shop.service: Listener(partial(service.application, shop, self._token, self._perform)) for shop in SHOPS}
         self._telegram = Listener(partial(telegram.application, f"1:{self._token}", self._chat))
         self._sentry = Listener(partial(sentry.application, _PROJECT, self._token, self._event))
         self._control = Listener(partial(control.application, self.world))
@@ -113,9 +109,7 @@ class Sandbox:
         return await self.live(lambda: self.world.perform(call, args, idempotency_key, self._now()))
 
     async def _chat(self, chat: str, text: str, body: Mapping[str, Any]) -> Said:
-        return await self.live(
-            lambda: self._told(Message("telegram", self._contacts.get(chat, chat), text, self._now(), body))
-        )
+        return await self.live(lambda: self._told(Message("telegram", self._contacts.get(chat, chat), text, self._now(), body)))
 
     async def _event(self, event: Mapping[str, Any]) -> Said:
         return await self.live(lambda: self._told(Message("sentry", "", sentry.text(event), self._now(), event)))

@@ -1,0 +1,227 @@
+"""The demo: a composition root of the sandbox and the real daemon, over real sockets, followed until all has ended.
+
+    embedded PostgreSQL ─▶ sandbox (databases, services, receivers) ─▶ ``orderheal run`` as its own process
+            └─▶ store, its rule time made fast (law 12)                       │ plants faults once it has looked round
+                                                                              └▶ follows it by the archive ─▶ summary
+
+The daemon gets files and environment and nothing else. Whatever is started here is stopped here, in reverse, however
+the demo ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.live import Live
+
+from daemon.clock import SystemClock
+from daemon.demo.screen import for_programs, live, show_summary
+from daemon.demo.setting import CHAT, CONTACT, CannotDemo, Setting, lay_out
+from daemon.demo.watch import Log, Picture, Watch, open_log
+from daemon.domain.value import Timescale
+from daemon.sandbox.faults import faults
+from daemon.sandbox.shops import SHOPS
+from daemon.sandbox.wire.listener import HOST
+from daemon.sandbox.wire.sandbox import Sandbox, open_sandbox
+from daemon.store.embedded import EmbeddedPostgres, start_embedded
+from daemon.store.migrations import migrate
+from daemon.store.postgres import PostgresStore
+
+FACTOR: Final = 90.0
+"""How much faster rule time runs: fifteen minutes of grace are ten seconds, a whole ladder not half a minute."""
+
+_PATIENCE: Final = 100.0  # seconds after which what has not ended yet is said to differ
+_QUIET: Final = 5.0  # seconds for which all must have stayed at its end: longer than any settle
+_START: Final = 60.0  # seconds for the daemon to have looked round once
+_STOP: Final = 15.0  # seconds for the daemon to give back what it holds
+_LOOK: Final = 0.4  # seconds between two looks
+
+
+def run_demo(*, keep: bool = False, json: bool = False, config: Path = Path("config.yaml")) -> int:
+    """Show the whole system against the sandbox until all has ended as its script says; the exit code.
+
+    ``keep`` stays up afterwards, until interrupted; ``json`` prints nothing on stdout but the summary for programs.
+    """
+    out = Console(stderr=json, highlight=False)
+    try:
+        with _terminated(), tempfile.TemporaryDirectory(prefix="orderheal-") as folder:
+            out.print("starting PostgreSQL and the sandbox …")
+            with start_embedded(durable=False) as server:
+                picture = asyncio.run(_demo(server, Path(folder), config, out, keep=keep))
+    except CannotDemo as cannot:
+        Console(stderr=True).print(cannot, markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if json:
+        sys.stdout.write(for_programs(picture) + "\n")
+    return 0 if picture.ok else 1
+
+
+async def _demo(server: EmbeddedPostgres, folder: Path, config: Path, out: Console, *, keep: bool) -> Picture:
+    """Everything wired up in one straight line; what is opened here is closed in reverse."""
+    async with AsyncExitStack() as stack:
+        store_dsn = server.create_database("orderheal")
+        await asyncio.to_thread(migrate, store_dsn, FACTOR)
+        store = await stack.enter_async_context(PostgresStore(store_dsn, size=2))
+        timescale = await store.timescale()
+        owners = {shop.name: server.create_database(shop.database) for shop in SHOPS}
+        sandbox = await stack.enter_async_context(open_sandbox(owners, folder, _rule_time(timescale), contacts={CHAT: CONTACT}))
+        stack.enter_context(_running(sandbox.run(SystemClock()), "the world"))
+        environment = {**sandbox.environment, "ORDERHEAL_DB_URL": store_dsn}
+        setting = lay_out(folder, config, f"{HOST}:{_free_port()}", environment)
+        log = Log(stack.enter_context(open_log(folder)))
+        daemon = await stack.enter_async_context(_daemon(setting, log))
+        watch = Watch(store, sandbox, timescale, log)
+
+        await _until(watch.ready, daemon, log, _START)
+        await watch.plant(faults())
+        picture = await _follow(watch, daemon, log, out)
+        show_summary(out, picture)
+        if keep:
+            _addresses(out, setting, sandbox, folder)
+            await _stay(daemon)
+        return picture
+
+
+async def _follow(watch: Watch, daemon: Process, log: Log, out: Console) -> Picture:
+    """Look and show until all has stayed at its end for a while, or patience is at its end."""
+    clock, quiet_since = SystemClock(), None
+    view = Live(console=out, auto_refresh=False, transient=True) if out.is_terminal else nullcontext()
+    with view as screen:
+        while True:
+            picture = await watch.look()
+            _show(screen, picture, log, out)
+            _alive(daemon, log)
+            now = clock.monotonic()
+            quiet_since = (quiet_since or now) if picture.ok else None
+            if picture.lasted.total_seconds() > _PATIENCE or (quiet_since and now - quiet_since > _QUIET):
+                return picture
+            await clock.sleep(_LOOK)
+
+
+def _show(screen: Live | None, picture: Picture, log: Log, out: Console) -> None:
+    if screen is not None:
+        screen.update(live(picture), refresh=True)
+        return
+    while log.fresh:
+        out.print(log.fresh.popleft(), markup=False, soft_wrap=True)
+
+
+@asynccontextmanager
+async def _daemon(setting: Setting, log: Log) -> AsyncIterator[Process]:
+    """``orderheal run`` as its own process, in a session of its own so that Ctrl-C reaches it through us alone."""
+    configs = [word for path in setting.configs for word in ("--config", str(path))]
+    daemon = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "daemon", "run", *configs,
+        env={**os.environ, **setting.environment}, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    assert daemon.stdout is not None
+    try:
+        with _running(log.follow(daemon.stdout), "the log"):
+            yield daemon
+    finally:
+        await _stop(daemon)
+
+
+async def _stop(daemon: Process) -> None:
+    """Ask it to end, and make it when it does not."""
+    with suppress(ProcessLookupError):
+        daemon.terminate()
+        try:
+            async with asyncio.timeout(_STOP):
+                await daemon.wait()
+        except TimeoutError:
+            daemon.kill()
+            await daemon.wait()
+
+
+async def _until(done: Callable[[], Awaitable[bool]], daemon: Process, log: Log, seconds: float) -> None:
+    clock = SystemClock()
+    end = clock.monotonic() + seconds
+    while not await done():
+        _alive(daemon, log)
+        if clock.monotonic() > end:
+            raise CannotDemo(_with_log(f"the daemon has not looked round within {seconds:g}s", log))
+        await clock.sleep(_LOOK)
+
+
+def _alive(daemon: Process, log: Log) -> None:
+    if daemon.returncode is not None:
+        raise CannotDemo(_with_log(f"the daemon has ended with exit code {daemon.returncode}", log))
+
+
+def _with_log(told: str, log: Log) -> str:
+    return "\n".join((f"{told}; its last lines:", *log.raw))
+
+
+async def _stay(daemon: Process) -> None:
+    """Until the daemon ends, or somebody interrupts."""
+    with suppress(asyncio.CancelledError):
+        await daemon.wait()
+
+
+def _addresses(out: Console, setting: Setting, sandbox: Sandbox, folder: Path) -> None:
+    out.print("\nStaying up until Ctrl-C.")
+    named = {
+        "metrics": f"http://{setting.listen}/metrics",
+        "health": f"http://{setting.listen}/healthz",
+        "sandbox": sandbox.control,
+        "store": setting.environment["ORDERHEAL_DB_URL"],
+        **{shop.connector: setting.environment[f"{shop.name}_DB_URL".upper()] for shop in SHOPS},
+        "configuration": " ".join(map(str, setting.configs)),
+        "log": str(folder / "daemon.log"),
+    }
+    for name, address in named.items():
+        out.print(f"  {name:14} {address}", markup=False, soft_wrap=True)
+
+
+def _rule_time(timescale: Timescale) -> Callable[[], datetime]:
+    return lambda: timescale.rule(datetime.now(UTC))
+
+
+@contextmanager
+def _running(work: Any, name: str) -> Iterator[None]:
+    """A task beside ours that ends with the block."""
+    task = asyncio.ensure_future(work)
+    task.set_name(name)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind((HOST, 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM unwind everything, as Ctrl-C does."""
+
+    def unwind(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+__all__: Sequence[str] = ["FACTOR", "run_demo"]
