@@ -126,7 +126,7 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
     for incident in incidents:
         one = resolve(rule, sighted(rule, incident, seen[incident.id]), standing, used + len(wanted), desk.around, now)
         if rule.mode is not Mode.OBSERVE:
-            ledger.notices += news(rule, None, None, [(one.incident, fault) for fault in one.faults], now)
+            ledger.notices += news(rule, None, None, [(one.incident, fault) for fault in one.faults], desk.around.words, now)
         if one.request is None:
             ledger.put(one.incident)
         else:
@@ -230,8 +230,10 @@ async def _flush(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger) -> 
     now = desk.earliest()
     notices = [*ledger.notices]
     if rule.mode is not Mode.OBSERVE:
-        notices += [ill_notice(rule, one, True, now) for one in ill if one.connector not in standing.illnesses]
-        notices += [ill_notice(rule, standing.illnesses[name], False, now) for name in well]
+        begun_now = [one for one in ill if one.connector not in standing.illnesses]
+        notices += [ill_notice(one.connector, one, True, now, rule.owner, desk.around.words, rule.name) for one in begun_now]
+        over = [standing.illnesses[name] for name in well]
+        notices += [ill_notice(one.connector, one, False, now, rule.owner, desk.around.words, rule.name) for one in over]
     change = Change(
         rule=rule.name,
         incidents=tuple(ledger.incidents[id] for id in ledger.unwritten),

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from daemon.domain.incident import Phase, Why, opened
-from daemon.domain.notice import fault_notice
-from daemon.domain.rule import Contact, Rule
+from daemon.domain.notice import parked_notice
+from daemon.domain.rule import Contact, Rule, Severity
 from daemon.domain.sight import Scan, Sighting, Verdict
 from daemon.domain.standing import Standing
+from daemon.domain.words import RUSSIAN, Words
 from daemon.engine.act import Desk, act
 from daemon.engine.change import Change, Conflict, Fenced, GiveBack, Tenure
 from daemon.engine.events import CycleEnded, Sighted, Trouble
@@ -39,7 +40,7 @@ class EngineSettings:
     page: int = 1000
     slice: timedelta = timedelta(minutes=1)
     alerts_via: str | None = None
-    language: str = "ru"
+    words: Words = RUSSIAN
 
 
 class Engine:
@@ -62,7 +63,7 @@ class Engine:
         self._clock = clock
         self._events = events
         self._settings = settings
-        self._around = Surroundings(contacts, connectors, settings.alerts_via, settings.language)
+        self._around = Surroundings(contacts, connectors, settings.alerts_via, settings.words)
         self._tenures: dict[str, Tenure] = {}
         self._lost: set[str] = set()
         self._cycles: set[asyncio.Task[object]] = set()
@@ -145,7 +146,7 @@ class Engine:
     async def park_removed(self, names: Iterable[str]) -> None:
         """Park the open incidents of rules that are gone or disabled, and tell it (law 11)."""
         for name in names:
-            _, standing = await self._standing(name)
+            now, standing = await self._standing(name)
             parked = tuple(
                 replace(one, phase=Phase.PARKED, why=Why.PARKED, due=None) for one in standing.incidents if one.phase is not Phase.PARKED
             )
@@ -153,8 +154,9 @@ class Engine:
                 continue
             rule = self._rules.get(name)
             contact = rule.owner if rule else next(iter(self._around.contacts))
-            notice = fault_notice(rule or name, f"{len(parked)} open incidents are parked: the rule is gone or disabled", standing.now, contact)
-            change = Change(name, incidents=parked, notices=(notice,), dispatches=routed([notice], self._around, standing.now))
+            severity = rule.severity if rule else Severity.WARNING
+            notice = parked_notice(name, contact, severity, len(parked), now, self._around.words)
+            change = Change(name, incidents=parked, notices=(notice,), dispatches=routed([notice], self._around, now))
             try:
                 await self._store.park(name, change)
             except (Fenced, Conflict):

@@ -30,6 +30,7 @@ from daemon.domain.rule import Contact, Mode, ResolveOn, Rule, Step
 from daemon.domain.sight import Sighting, Verdict
 from daemon.domain.standing import Held, Standing
 from daemon.domain.value import Unknown, Value
+from daemon.domain.words import RUSSIAN, Words
 from daemon.engine.change import Change
 from daemon.engine.ports import Connector
 
@@ -41,7 +42,7 @@ class Surroundings:
     contacts: Mapping[str, Contact]
     connectors: Mapping[str, Connector]
     alerts_via: str | None = None
-    language: str = "ru"
+    words: Words = RUSSIAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,12 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
         faults += [(one.incident, fault) for fault in one.faults]
         if one.request is not None:
             requests[incident.id] = one.request
-    told = tell(rule, around.contacts, tuple(incidents.values()), standing.problems, standing.tellings, now, around.language)
-    incidents = {id: _after_telling(rule, one, told.levels.get(id, {}), standing, now) for id, one in incidents.items()}
-    notices = (*told.notices, *news(rule, was, held, faults, now))
+    told = tell(
+        rule, around.contacts, tuple(incidents.values()), standing.problems, standing.tellings, now, around.words,
+        held=held is not None, requests=requests,
+    )  # fmt: skip
+    incidents = {id: _after_telling(rule, one, told.levels.get(id), standing, now) for id, one in incidents.items()}
+    notices = (*told.notices, *news(rule, was, held, faults, around.words, now))
     change = Change(
         rule=rule.name,
         incidents=tuple(one for id, one in incidents.items() if one != before.get(id)),
@@ -231,10 +235,11 @@ def _unfinished(rule: Rule, incident: Incident, decision: Decision) -> list[str]
 
 
 def _after_telling(
-    rule: Rule, incident: Incident, levels: Mapping[str, datetime], standing: Standing, now: datetime
+    rule: Rule, incident: Incident, levels: Mapping[str, datetime] | None, standing: Standing, now: datetime
 ) -> Incident:
-    if levels:
-        incident = replace(incident, levels={**levels, **incident.levels})
+    """With the levels it has reached; an event that only had to be told ends by that (``resolve_on: delivery``)."""
+    if levels is not None:
+        incident = replace(incident, levels=levels)
     done = rule.resolve_on is ResolveOn.DELIVERY and incident.live and was_told(rule, incident, standing.problems)
     if done and incident.phase in (Phase.ESCALATED, Phase.QUARANTINED):
         return replace(incident, phase=Phase.RESOLVED, resolution=Resolution.TOLD, why=Why.TOLD, ended=now, due=None)
@@ -242,7 +247,7 @@ def _after_telling(
 
 
 def news(
-    rule: Rule, was: Held | None, held: Held | None, faults: Sequence[tuple[Incident, str]], now: datetime
+    rule: Rule, was: Held | None, held: Held | None, faults: Sequence[tuple[Incident, str]], words: Words, now: datetime
 ) -> tuple[Notice, ...]:
     """Notices that are about the rule and not about a problem: its guard's begin and end, and what we could not do."""
     if rule.mode is Mode.OBSERVE:
@@ -251,8 +256,8 @@ def news(
     if (was is None) is not (held is None):
         tripped = held or was
         assert tripped is not None
-        guard = (guard_notice(rule, tripped, held is not None, now),)
-    return (*guard, *(fault_notice(rule, f"{incident.key}: {fault}", now) for incident, fault in faults))
+        guard = (guard_notice(rule, tripped, held is not None, now, words),)
+    return (*guard, *(fault_notice(rule, f"{incident.key}: {fault}", now, words) for incident, fault in faults))
 
 
 def routed(notices: Iterable[Notice], around: Surroundings, now: datetime) -> tuple[Dispatch, ...]:

@@ -20,6 +20,7 @@ from daemon.domain.rule import Mode, Rule
 from daemon.domain.shape import Page
 from daemon.domain.sight import Verdict
 from daemon.domain.standing import Progress, RuleState, Standing
+from daemon.domain.words import Words
 from daemon.engine.act import Desk
 from daemon.engine.change import Change
 from daemon.engine.events import Scanned, Sighted
@@ -158,8 +159,8 @@ async def _finish(desk: Desk, rule: Rule, standing: Standing, sweep: Sweep, fail
         state = await _counted(desk, rule, state, progress.candidates - sweep.out, now)
     held = hold(rule.guard, was.held, census(sweep.incidents.values(), state.population), complete, now)
     state = replace(state, held=held)
-    state, blind = _blindness(rule, state, progress.unknown, failed or sweep.first_doubt, now)
-    notices = (*news(rule, was.held, held, (), now), *(blind if rule.mode is not Mode.OBSERVE else ()))
+    state, blind = _blindness(rule, state, progress.unknown, failed or sweep.first_doubt, desk.around.words, now)
+    notices = (*news(rule, was.held, held, (), desk.around.words, now), *(blind if rule.mode is not Mode.OBSERVE else ()))
     change = Change(rule.name, state=state, notices=notices, dispatches=routed(notices, desk.around, now))
     await desk.store.commit(change, desk.tenure())
     announce(desk.events, rule, (), was, change)
@@ -183,13 +184,13 @@ async def _counted(desk: Desk, rule: Rule, state: RuleState, ours: int, now: dat
         return state
 
 
-def _blindness(rule: Rule, state: RuleState, unknown: int, reason: str, now: datetime) -> tuple[RuleState, tuple[Notice, ...]]:
+def _blindness(rule: Rule, state: RuleState, unknown: int, reason: str, words: Words, now: datetime) -> tuple[RuleState, tuple[Notice, ...]]:
     """A rule that could not see something for an hour is blind: told once, and once more when it sees again."""
     if not (unknown or state.failed):
-        notices = (blind_notice(rule, "", 0, False, now),) if state.blind_told else ()
+        notices = (blind_notice(rule, "", 0, False, now, state.unknown_since, words),) if state.blind_told else ()
         return replace(state, unknown_since=None, blind_told=False), notices
     since = state.unknown_since or now
     state = replace(state, unknown_since=since)
     if state.blind_told or now - since < BLIND_AFTER:
         return state, ()
-    return replace(state, blind_told=True), (blind_notice(rule, reason, unknown, True, now),)
+    return replace(state, blind_told=True), (blind_notice(rule, reason, unknown, True, now, since, words),)
