@@ -18,7 +18,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -867,9 +867,10 @@ class SqlConnector:
         unreadable = await self._without_key(listing) if cursor is None else ()
         if hold:
             try:
-                async for page in self._streamed(listing, cursor, unreadable):
-                    cursor, unreadable = page.cursor, ()
-                    yield page
+                async with contextlib.aclosing(self._streamed(listing, cursor, unreadable)) as streamed:
+                    async for page in streamed:
+                        cursor, unreadable = page.cursor, ()
+                        yield page
             except _Fault as fault:
                 if not fault.of_a_row:
                     raise
@@ -934,7 +935,7 @@ class SqlConnector:
 
     # How a listing goes on
 
-    async def _paged(self, listing: _Listing, cursor: str | None, unreadable: Sequence[str]) -> AsyncIterator[Page]:
+    async def _paged(self, listing: _Listing, cursor: str | None, unreadable: Sequence[str]) -> AsyncGenerator[Page]:
         """A transaction each page. A page that fails for one row's sake is read anew, row by row where it must be."""
         while True:
             try:
@@ -976,7 +977,7 @@ class SqlConnector:
             tuple(records), None if last else listing.cursor(values[-1]), tuple([*unreadable, *doubts][:_REASONS])
         )
 
-    async def _streamed(self, listing: _Listing, cursor: str | None, unreadable: Sequence[str]) -> AsyncIterator[Page]:
+    async def _streamed(self, listing: _Listing, cursor: str | None, unreadable: Sequence[str]) -> AsyncGenerator[Page]:
         """Pages out of one statement: what the server has ready is fetched a page at a time."""
         filters, parameters = listing.after(cursor)
         name, database = listing.source.name, self._scanned

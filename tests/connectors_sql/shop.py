@@ -87,7 +87,7 @@ def execute(url: str, *statements: str) -> None:
     """Run SQL as the shop itself would."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
 
 async def pages(
@@ -95,7 +95,7 @@ async def pages(
     cursor: str | None = None, size: int = 100, hold: bool = False,
 ) -> list[Page]:  # fmt: skip
     """A whole listing."""
-    async with aclosing(shop.list(records, where, since, cursor, NOW, size, hold)) as listing:  # type: ignore[type-var]
+    async with aclosing(shop.list(records, where, since, cursor, NOW, size, hold)) as listing:
         return [page async for page in listing]
 
 
