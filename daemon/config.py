@@ -26,9 +26,11 @@ from daemon.domain.value import Place
 from daemon.engine.ports import Connector
 from daemon.kinds import Kind, Tools, discover
 from daemon.language import places
+from daemon.language.document import GuardDocument, ModeName, Partial, Span
 from daemon.language.hours import parse_hours
 from daemon.language.mistake import Mistake, Mistakes
 from daemon.language.places import Loaded, Node, near
+from daemon.language.vocabulary import CauseText, Vocabulary, classifier
 from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings
 
 
@@ -73,31 +75,19 @@ class LogSettings(Settings):
     )
 
 
-class GuardOverride(Settings):
-    """Ceilings that this installation wants otherwise."""
-
-    max_broken: int | None = Field(None, ge=0, description="More broken subjects than this hold the rule.")
-    max_broken_percent: float | None = Field(None, ge=0, le=100, description="Likewise, of the records a scan reads.")
-    max_calls_per_hour: int | None = Field(None, ge=0, description="Calls of the rule in a rolling hour.")
-    max_attempts: int | None = Field(None, ge=1, description="Attempts per subject over its life.")
-    relapse: Duration | None = Field(None, description="Broken again within this after its end: the same incident.")
-
-
 class RuleOverride(Settings):
-    """What may differ from the rule's file."""
+    """What one rule shall do otherwise here; what is left out stays as its file has it."""
 
-    mode: Literal["disabled", "observe", "approve", "enforce"] | None = Field(
-        None, description="How much the rule may do."
-    )
-    every: Duration | None = Field(None, description="How often new subjects are looked for.")
-    guard: GuardOverride | None = Field(None, description="Its ceilings.")
+    mode: ModeName | None = Field(None, description="How much the rule may do.")
+    every: Span | None = Field(None, description="How often new subjects are looked for.")
+    guard: GuardDocument | None = Field(None, description="Its ceilings, key by key.")
 
 
 class RuleSettings(Settings):
     """Where rules are, and what this installation wants otherwise."""
 
     path: str = Field("rules/", description="Folder of the rule files, from the folder of this file.")
-    defaults: RuleOverride = Field(RuleOverride(), description="What rule files leave out.")
+    defaults: Partial = Field(Partial(), description="What rule files leave out.")
     overrides: dict[str, RuleOverride] = Field({}, description="By a rule's name: beats its file.")
     revision: int | None = Field(
         None,
@@ -140,9 +130,7 @@ class ContactSettings(Settings):
     title: str = Field("", description="Its name for people; its key, if left out.")
     channels: list[ChannelSettings] = Field(min_length=1, description="Tried in order; all of them for `critical`.")
     hours: str = Field("24/7", description="OpenStreetMap's opening hours; outside of them messages wait.")
-    timezone: str | None = Field(
-        None, description="Zone of its hours and of times it reads; the installation's, if left out."
-    )
+    timezone: str | None = Field(None, description="Zone of its hours and of times it reads; the installation's, if left out.")
     language: Literal["ru"] | None = Field(None, description="Language of generated text.")
     external: bool = Field(False, description="Gets message, lines and attachments; no evidence, commands, money.")
     rate: RateText = Field(Rate(60, timedelta(hours=1)), description="Most messages to it: 20/h.")
@@ -190,6 +178,20 @@ class Config:
     rules_path: Path
     data_path: Path
     alerts_via: str | None
+    causes: tuple[CauseText, ...] = ()
+    override_places: Mapping[str, Place] = field(default_factory=dict)
+
+    def vocabulary(self) -> Vocabulary:
+        """What rules are checked against."""
+        rules = self.document.rules
+        return Vocabulary(
+            self.shapes,
+            tuple(self.contacts),
+            self.causes,
+            rules.defaults.model_dump(exclude_unset=True),
+            {name: override.model_dump(exclude_unset=True) for name, override in rules.overrides.items()},
+            self.override_places,
+        )
 
     def open(self, name: str, tools: Tools) -> Connector:
         """The connector of that name, ready to work; it connects when it is first used."""
@@ -213,10 +215,12 @@ class Config:
         return frozenset(url.hostname for url in urls if url.hostname)
 
 
-def load_config(paths: Sequence[Path], env: Mapping[str, str]) -> Config:
-    """Read and check configuration files, later ones laid over earlier ones. Raises ``Mistakes``, all at once."""
-    loaded = _read(paths)
-    return _Loading(loaded, paths, env).config()
+def load_config(paths: Sequence[Path], env: Mapping[str, str], offline: bool = False) -> Config:
+    """Read and check configuration files, later ones laid over earlier ones. Raises ``Mistakes``, all at once.
+
+    ``offline``: what ``${env:…}`` and ``${file:…}`` stand for may be missing, as where rules are only checked.
+    """
+    return _Loading(_read(paths), paths, _Filling(env, offline)).config()
 
 
 def _read(paths: Sequence[Path]) -> Loaded:
@@ -236,14 +240,13 @@ def _read(paths: Sequence[Path]) -> Loaded:
 class _Loading:
     """One load: the document on its way, and the mistakes met so far."""
 
-    def __init__(self, loaded: Loaded, paths: Sequence[Path], env: Mapping[str, str]) -> None:
+    def __init__(self, loaded: Loaded, paths: Sequence[Path], filling: _Filling) -> None:
         self._paths = paths
         self._mistakes: list[Mistake] = []
         self._own = loaded
         self._loaded = self._extended(loaded)
-        self._filled = _Filling(env)
+        self._filled = filling
         self._tree: Any = self._filled.node(self._loaded.root, ()).tree()
-        self._mistakes += self._filled.mistakes
         self._secrets: dict[Secret, None] = {}
 
     def config(self) -> Config:
@@ -252,14 +255,17 @@ class _Loading:
         contacts = {name: told for name in self._names("contacts") if (told := self._contact(name, document))}
         self._check_contacts(contacts)
         alerts_via = self._alerts(document)
+        causes = self._causes(document)
         if document:
             self._check_document(document)
             self._collect(document, ())
-        if self._mistakes or document is None:
-            raise Mistakes(self._redacted())
+        if (mistakes := self._told()) or document is None:
+            raise Mistakes(mistakes)
+        rules = ("rules", "overrides")
         return Config(
             document, connectors, contacts, tuple(self._secrets), self._folder("rules", "path", document.rules.path),
-            self._folder("store", "data", document.store.data), alerts_via,
+            self._folder("store", "data", document.store.data), alerts_via, causes,
+            {name: self._loaded.key_place((*rules, name)) for name in document.rules.overrides},
         )  # fmt: skip
 
     # --- extends -------------------------------------------------------------------------------------------------
@@ -322,9 +328,7 @@ class _Loading:
     def _connector(self, name: str) -> Declared | None:
         path = ("connectors", name)
         if not _NAME.fullmatch(name):
-            self._wrong(
-                path, f'"{name}" is no name for a connector; use lower-case letters, digits and dashes', key=True
-            )
+            self._wrong(path, f'"{name}" is no name for a connector; use lower-case letters, digits and dashes', key=True)
         if not isinstance(self._tree["connectors"][name], dict):
             self._wrong(path, "must be a map of the connector's settings")
             return None
@@ -334,9 +338,7 @@ class _Loading:
             return None
         kind = discover().get(str(given.content))
         if kind is None:
-            self._wrong(
-                (*path, "type"), f'type: there is no kind "{given.content}"{near(str(given.content), discover())}'
-            )
+            self._wrong((*path, "type"), f'type: there is no kind "{given.content}"{near(str(given.content), discover())}')
             return None
         settings = self._model(kind.settings, path, drop="type")
         if settings is None:
@@ -346,14 +348,12 @@ class _Loading:
         self._check_inherited(settings, name)
         lint = kind.lint(name, settings, lambda below: self._loaded.place((*path, *below)))
         self._mistakes += lint
-        return None if lint else Declared(kind, settings, kind.shape(settings))
+        return None if self._counting(lint) else Declared(kind, settings, kind.shape(settings))
 
     def _contact(self, name: str, document: Document | None) -> Contact | None:
         path = ("contacts", name)
         settings = self._model(ContactSettings, path)
-        channels = (
-            [self._channel(path, index, each) for index, each in enumerate(settings.channels)] if settings else []
-        )
+        channels = [self._channel(path, index, each) for index, each in enumerate(settings.channels)] if settings else []
         if settings is None or document is None:
             return None
         timezone = settings.timezone or document.timezone
@@ -379,16 +379,12 @@ class _Loading:
         address = self._model(kind.address, path, drop="via")
         if address is None:
             return None
-        return ChannelRef(
-            channel.via, {key: str(value) for key, value in address.model_dump(exclude_none=True).items()}
-        )
+        return ChannelRef(channel.via, {key: str(value) for key, value in address.model_dump(exclude_none=True).items()})
 
     def _teller(self, via: str, path: places.Path) -> Kind | None:
         """The kind of a connector that can tell a person something; ``None`` and a mistake if it cannot."""
         type_ = self._loaded.node(("connectors", via, "type"))
-        tellers = [
-            name for name in self._names("connectors") if (kind := self._kind(name)) and kind.address is not None
-        ]
+        tellers = [name for name in self._names("connectors") if (kind := self._kind(name)) and kind.address is not None]
         if self._loaded.node(("connectors", via)) is None:
             self._wrong(path, f'{path[-1]}: there is no connector "{via}"{near(via, tellers)}')
             return None
@@ -413,6 +409,17 @@ class _Loading:
                 "environment: production needs store.url, the DSN of orderheal's own PostgreSQL database"
                 ' (write store: {url: "${env:ORDERHEAL_DB_URL}"}, or environment: development for the embedded one)',
             )
+
+    def _causes(self, document: Document | None) -> tuple[CauseText, ...]:
+        causes = tuple(
+            CauseText(each.cause, each.condition, self._loaded.place(("causes", index, "if")))
+            for index, each in enumerate(document.causes if document else ())
+        )
+        try:
+            classifier(causes)
+        except Mistakes as error:
+            self._mistakes += error.mistakes
+        return causes
 
     def _check_contacts(self, contacts: Mapping[str, Contact]) -> None:
         for name, contact in contacts.items():
@@ -450,19 +457,29 @@ class _Loading:
     # --- small ---------------------------------------------------------------------------------------------------
 
     def _collect(self, settings: BaseModel, path: places.Path) -> None:
-        """Note the secrets of a model: the values, and what ``${env:…}`` put into them."""
+        """Note the secrets of a model: the values, and what ``${env:…}`` put into them.
+
+        A value that stands in the file, under a key that does not sound secret (``Accept: application/json``), is none:
+        it would be masked wherever it is met.
+        """
         for where, secret in _secrets(settings, path):
-            for value in (secret, *map(Secret, self._filled.values.get(where, ()))):
-                self._secrets[value] = None
+            filled = self._filled.values.get(where, ())
+            if filled or _SOUNDS_SECRET.search(str(where[-1])):
+                self._secrets.update(dict.fromkeys((secret, *map(Secret, filled))))
 
     def _wrong(self, path: places.Path, message: str, key: bool = False) -> None:
         place = self._loaded.key_place(path) if key else self._loaded.place(path)
         self._mistakes.append(Mistake.at(place, message))
 
-    def _redacted(self) -> Sequence[Mistake]:
-        """The mistakes without what came from the environment: who refuses a value quotes it."""
+    def _told(self) -> Sequence[Mistake]:
+        """The mistakes that count, without what came from the environment: who refuses a value quotes it."""
         redact = Redactor(Secret(value) for values in self._filled.values.values() for value in values)
-        return [Mistake(each.file, each.line, each.column, redact(each.message)) for each in self._mistakes]
+        counting = [*self._filled.mistakes, *self._counting(self._mistakes)]
+        return [Mistake(each.file, each.line, each.column, redact(each.message)) for each in counting]
+
+    def _counting(self, mistakes: Sequence[Mistake]) -> Sequence[Mistake]:
+        """All but those about values that are missing: that is told once, or, offline, not at all."""
+        return [each for each in mistakes if (each.file, each.line, each.column) not in self._filled.missing]
 
     def _folder(self, section: str, key: str, value: str) -> Path:
         node = self._loaded.node((section, key))
@@ -470,6 +487,7 @@ class _Loading:
 
 
 DEFAULT_ALERTS = "sentry"
+_SOUNDS_SECRET = re.compile(r"auth|cookie|dsn|key|pass|secret|sign|token|url", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 M = TypeVar("M", bound=BaseModel)
 
@@ -541,11 +559,19 @@ _HOLE = re.compile(r"\$\$\{|\$\{(env|file):([^}]*)\}|\$\{")
 _MAX_FILE = 64 * 1024
 
 
-class _Filling:
-    """Puts values into ``${env:…}`` and ``${file:…}``, and remembers by path which."""
+class _Missing(ValueError):
+    """Nothing is there to be filled in."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
+
+class _Filling:
+    """Puts values into ``${env:…}`` and ``${file:…}``, and remembers by path which.
+
+    ``offline``: a missing value is no mistake; ``missing`` are the places where something stands in for one.
+    """
+
+    def __init__(self, env: Mapping[str, str], offline: bool = False) -> None:
+        self._env, self._offline = env, offline
+        self.missing: set[tuple[str, int, int]] = set()
         self.mistakes: list[Mistake] = []
         self.values: dict[places.Path, tuple[str, ...]] = {}
 
@@ -565,9 +591,7 @@ class _Filling:
     def _template(self, node: Node) -> Node:
         """Requests and records keep their holes for records; a secret in one could end in the ledger."""
         if re.search(r"(?<!\$)\$\{(env|file):", str(node.content)):
-            message = (
-                "${env:…} and ${file:…} are not for requests and records; put credentials into the connector's headers"
-            )
+            message = "${env:…} and ${file:…} are not for requests and records; put credentials into the connector's headers"
             self.mistakes.append(Mistake.at(node.place, message))
         return node
 
@@ -579,9 +603,14 @@ class _Filling:
                 return "${"
             try:
                 values.append(self._value(match[1], match[2], node.place))
+            except _Missing as error:
+                self.missing.add((node.place.file, node.place.line, node.place.column))
+                if not self._offline:
+                    self.mistakes.append(Mistake.at(node.place, str(error)))
+                return "missing"
             except ValueError as error:
                 self.mistakes.append(Mistake.at(node.place, str(error)))
-                return ""
+                return "missing"
             return values[-1]
 
         filled = _HOLE.sub(fill, text)
@@ -591,14 +620,14 @@ class _Filling:
     def _value(self, source: str | None, name: str, place: Place) -> str:
         if source == "env":
             if name not in self._env:
-                raise ValueError(f"environment variable {name} is not set")
+                raise _Missing(f"environment variable {name} is not set")
             value = self._env[name]
         elif source == "file":
             value = self._file(Path(place.file).parent / name, name)
         else:
             raise ValueError("${…} stands for ${env:NAME} or ${file:PATH} here; a literal ${ is written $${")
         if not value:
-            raise ValueError(f"{'environment variable' if source == 'env' else 'file'} {name} is empty")
+            raise _Missing(f"{'environment variable' if source == 'env' else 'file'} {name} is empty")
         return value
 
     def _file(self, path: Path, name: str) -> str:
@@ -606,7 +635,7 @@ class _Filling:
             with path.open(encoding="utf-8") as file:
                 return file.read(_MAX_FILE).rstrip("\r\n")
         except OSError as error:
-            raise ValueError(f"file {name} cannot be read: {error.strerror}") from None
+            raise _Missing(f"file {name} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"file {name} is not UTF-8") from None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from daemon.domain.shape import Shape
+from daemon.domain.shape import Field, FieldType, Shape
 from daemon.domain.value import Place, Timescale
 from daemon.engine.ports import Clock, Connector, Events, Quota
 from daemon.language.mistake import Mistake
@@ -32,6 +33,17 @@ class Tools:
     database_now: Callable[[], datetime]
     timezone: str = "UTC"
     redact: Redactor = field(default_factory=Redactor)
+
+
+_FIELD = re.compile(rf"({'|'.join(FieldType)})(\|null)?")
+
+
+def parse_field(written: object) -> Field:
+    """``string``, ``number|null`` … as a field. Raises ValueError with what would be right."""
+    match = _FIELD.fullmatch(written) if isinstance(written, str) else None
+    if match is None:
+        raise ValueError(f"no type of a field; write one of {', '.join(FieldType)}, with |null where it may be missing")
+    return Field(FieldType(match[1]), nullable=match[2] is not None)
 
 
 At = Callable[[tuple[str | int, ...]], Place]

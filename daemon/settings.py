@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -52,6 +53,19 @@ def format_duration(value: timedelta) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration, json_schema_input_type=str)]
 """A field that holds a timedelta and is written as ``5m``."""
+
+
+def parse_zone(name: str) -> str:
+    """A name that the time zone database knows. Raises ValueError with what would be right."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise ValueError(f"{name!r} is no time zone; write a name such as Europe/Moscow") from None
+    return name
+
+
+Zone = Annotated[str, AfterValidator(parse_zone)]
+"""A field that names a time zone."""
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h)")
 
@@ -91,12 +105,8 @@ RateText = Annotated[Rate, BeforeValidator(parse_rate, json_schema_input_type=st
 class ConnectorSettings(Settings):
     """What every connector may be told; a kind's settings model extends this."""
 
-    rate: RateText | None = Field(
-        None, description="Requests per second, minute or hour (2/s), shared by all replicas; none: no limit."
-    )
-    timeout: Duration = Field(
-        timedelta(seconds=10), description="Bound on one request, from its first byte to the whole answer (30s)."
-    )
+    rate: RateText | None = Field(None, description="Requests per second, minute or hour (2/s), shared by all replicas; none: no limit.")
+    timeout: Duration = Field(timedelta(seconds=10), description="Bound on one request, from its first byte to the whole answer (30s).")
     slots: int = Field(10, ge=1, le=100, description="How many acts may be on their way at once from this replica.")
     lag: Duration = Field(timedelta(0), description="How old its answers may be (a replica behind its primary): 0s.")
 
@@ -142,9 +152,7 @@ class Secret:
                 return cls(value)
             raise ValueError("must be text, best given as ${env:NAME} or ${file:PATH}")
 
-        return core_schema.no_info_plain_validator_function(
-            check, serialization=core_schema.plain_serializer_function_ser_schema(repr)
-        )
+        return core_schema.no_info_plain_validator_function(check, serialization=core_schema.plain_serializer_function_ser_schema(repr))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
