@@ -95,9 +95,7 @@ class Environment:
         """A text for people."""
         return Words(text, place, tuple(self._parts(text, place)))
 
-    def _value(
-        self, node: Tree, place_of: Callable[[Path], Place], path: Path, filled: bool, mistakes: list[Mistake]
-    ) -> Computed:
+    def _value(self, node: Tree, place_of: Callable[[Path], Place], path: Path, filled: bool, mistakes: list[Mistake]) -> Computed:
         place = place_of(path)
         if isinstance(node, Mapping):
             items = {key: self._value(each, place_of, (*path, key), filled, mistakes) for key, each in node.items()}
@@ -175,11 +173,11 @@ class Program:
     """One CEL expression. Calling it gives its value, or ``Unknown`` with the reason."""
 
     text: str
-    source: _Source
-    checked: tree.Checked
-    _expression: Any
-    _kinds: Mapping[str, Kind]
-    _constants: Mapping[str, Value]
+    source: _Source = field(repr=False)
+    checked: tree.Checked = field(repr=False)
+    _expression: Any = field(repr=False)
+    _kinds: Mapping[str, Kind] = field(repr=False)
+    _constants: Mapping[str, Value] = field(repr=False)
 
     @property
     def place(self) -> Place:
@@ -448,9 +446,7 @@ def _inward(value: Value, kind: Kind, name: str, doubts: dict[str, str]) -> Any:
     return [_inward(item, inner, f"{name}[{at}]", doubts) for at, item in enumerate(value)]
 
 
-def _items(
-    value: Mapping[str, Value], fields: Mapping[str, Kind], name: str, doubts: dict[str, str]
-) -> Iterator[tuple[str, Any]]:
+def _items(value: Mapping[str, Value], fields: Mapping[str, Kind], name: str, doubts: dict[str, str]) -> Iterator[tuple[str, Any]]:
     for key, item in value.items():
         try:
             yield key, _inward(item, fields.get(key), f"{name}.{key}", doubts)

@@ -70,9 +70,7 @@ class LookupDocument(Settings):
 
     from_: Source = Field(alias="from", description="Which records are asked: `connector.records`.")
     by: NotEmpty = Field(description="By which of their fields.")
-    key: Text | list[Text] = Field(
-        description="For which value: a text with ${…} holes, a list of them, or one hole that gives a list."
-    )
+    key: Text | list[Text] = Field(description="For which value: a text with ${…} holes, a list of them, or one hole that gives a list.")
     many: bool = Field(
         False,
         description="false: the name is one record or null, two records are unknown. true: it is a list, [] if none.",
@@ -108,9 +106,7 @@ class DetectDocument(Settings):
         " no clause has ruled out yet.",
     )
     broken: Conditions = Field(description="The symptom: a CEL condition or a list that means and.")
-    key: Text = Field(
-        description="Identity of the subject in this rule: a text with at least one ${…} hole, no number fields."
-    )
+    key: Text = Field(description="Identity of the subject in this rule: a text with at least one ${…} hole, no number fields.")
     object: Text | None = Field(
         None,
         description="The business object behind the subject: one attempt at a time on it. Default <rule>/<key>.",
@@ -120,9 +116,7 @@ class DetectDocument(Settings):
         alias="for",
         description="How long it must be broken before anything is done. Default 15m.",
     )
-    since: Text | None = Field(
-        None, description="One ${…} hole with a timestamp: what `for` counts from. Default: when first seen broken."
-    )
+    since: Text | None = Field(None, description="One ${…} hole with a timestamp: what `for` counts from. Default: when first seen broken.")
     value: MoneyDocument | None = Field(None, description="Money at risk.")
     deadline: Text | None = Field(
         None, description="One ${…} hole with a timestamp: the promise at risk. Orders the queue; see before_deadline."
@@ -153,9 +147,7 @@ class BackoffDocument(Settings):
     """How long to wait after `later`, with full jitter; Retry-After wins."""
 
     initial: Span = Field(_seconds("initial", Backoff), description="Ceiling of the first wait. Default 1m.")
-    factor: float = Field(
-        Backoff().factor, ge=1, le=100, description="Growth of the ceiling from wait to wait. Default 2."
-    )
+    factor: float = Field(Backoff().factor, ge=1, le=100, description="Growth of the ceiling from wait to wait. Default 2.")
     max: Span = Field(_seconds("max", Backoff), description="The ceiling grows no further than this. Default 30m.")
 
 
@@ -175,13 +167,10 @@ class FollowUpDocument(Settings):
     )
     attempts: Attempts = Field(Step("").attempts, description="Most calls that may have arrived. Default 3.")
     backoff: BackoffDocument = Field(BackoffDocument(), description="Waits after `later`.")
-    timeout: Span = Field(
-        _seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h."
-    )
+    timeout: Span = Field(_seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h.")
     delivery: DeliveryName | None = Field(
         None,
-        description="After an unknown outcome with nothing to be seen: again, or never again. Default: by whether"
-        " the call is idempotent.",
+        description="After an unknown outcome with nothing to be seen: again, or never again. Default: by whether the call is idempotent.",
     )
 
 
@@ -193,29 +182,22 @@ class StepDocument(Settings):
     name: Identifier | None = Field(
         None, description="Identity of the step across edits, and `steps.<name>`. Default: the call's name, or `wait`."
     )
-    if_: Condition = Field(
-        True, alias="if", description="CEL condition, judged anew each time; a step whose `if` is false is passed over."
-    )
+    if_: Condition = Field(True, alias="if", description="CEL condition, judged anew each time; a step whose `if` is false is passed over.")
     with_: Arguments = Field(
         {},
         alias="with",
         description="Arguments: exactly the call's parameters. Texts with ${…} holes, lists or maps of them.",
     )
-    attempts: Attempts = Field(
-        Step("").attempts, description="Most calls that may have arrived; `later` does not count. Default 3."
-    )
+    attempts: Attempts = Field(Step("").attempts, description="Most calls that may have arrived; `later` does not count. Default 3.")
     backoff: BackoffDocument = Field(BackoffDocument(), description="Waits after `later`.")
     settle: Span = Field(
         _seconds("settle", Step),
         description="After `done` or `unknown`: how long until the effect must show; then it is looked at. Default 5m.",
     )
-    timeout: Span = Field(
-        _seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h."
-    )
+    timeout: Span = Field(_seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h.")
     delivery: DeliveryName | None = Field(
         None,
-        description="After an unknown outcome with nothing to be seen: again, or never again. Default: by whether"
-        " the call is idempotent.",
+        description="After an unknown outcome with nothing to be seen: again, or never again. Default: by whether the call is idempotent.",
     )
 
 
@@ -223,9 +205,7 @@ class LevelDocument(Settings):
     """Whom to tell, when and with which words."""
 
     to: NotEmpty | None = Field(None, description="A contact of config.yaml. Default: the rule's owner.")
-    if_: Condition = Field(
-        True, alias="if", description="CEL condition: whether this level concerns this subject; routing by cause."
-    )
+    if_: Condition = Field(True, alias="if", description="CEL condition: whether this level concerns this subject; routing by cause.")
     after: Span = Field(
         timedelta(0),
         description="Since the applicable level before was delivered, counted in that contact's hours. Default 0s.",
@@ -237,15 +217,10 @@ class LevelDocument(Settings):
     )
     message: Text | None = Field(
         None,
-        description="What a person has to do: plain text, once per message. Uses the record only with"
-        " group_by: subject.",
+        description="What a person has to do: plain text, once per message. Uses the record only with group_by: subject.",
     )
-    line: Text | None = Field(
-        None, description="Once per subject, the most urgent first, ten at most. Default: key, value, deadline."
-    )
-    group_by: Literal["cause", "rule", "subject"] = Field(
-        "cause", description="What one message is about. Default cause."
-    )
+    line: Text | None = Field(None, description="Once per subject, the most urgent first, ten at most. Default: key, value, deadline.")
+    group_by: Literal["cause", "rule", "subject"] = Field("cause", description="What one message is about. Default cause.")
     attach: NotBuilt = Field(None, description="Cards and tables beside the message. Not built yet.")
     repeat: Span | None = Field(
         None, description="Reminder in the same thread until proof or claim, in the contact's hours. Default: never."
@@ -270,9 +245,7 @@ class GuardDocument(Settings):
         le=100,
         description="The same as a percentage of the records a scan can read, from 10 broken on. Default 20.",
     )
-    max_calls_per_hour: int = Field(
-        Guard().max_calls_per_hour, ge=1, description="Calls of this rule in a rolling hour. Default 200."
-    )
+    max_calls_per_hour: int = Field(Guard().max_calls_per_hour, ge=1, description="Calls of this rule in a rolling hour. Default 200.")
     max_attempts: int = Field(
         Guard().max_attempts,
         ge=1,
@@ -307,8 +280,7 @@ class RuleDocument(Settings):
     matrix: list[dict[str, MatrixValue]] | None = Field(
         None,
         min_length=1,
-        description="One rule per entry: `name` is literal and required, the rest is read as ${matrix.x} and"
-        " replaced at load.",
+        description="One rule per entry: `name` is literal and required, the rest is read as ${matrix.x} and replaced at load.",
     )
     detect: DetectDocument = Field(description="What is broken, and how one tells.")
     diagnose: DiagnoseDocument | None = Field(None, description="Why it is broken; for broken subjects only.")
@@ -316,9 +288,7 @@ class RuleDocument(Settings):
     escalate: list[LevelDocument] = Field(
         [LevelDocument()], description="People, in order. Left out: the owner is told with a generated message."
     )
-    on_resolved: list[FollowUpDocument] = Field(
-        [], description="Follow-ups after proof, once per incident, if it was healed or handled."
-    )
+    on_resolved: list[FollowUpDocument] = Field([], description="Follow-ups after proof, once per incident, if it was healed or handled.")
     resolve_on: Literal["proof", "delivery"] = Field(
         "proof",
         description="proof: a state that must be seen clean. delivery: an event that ends when it has been told.",
@@ -327,26 +297,15 @@ class RuleDocument(Settings):
     tests: NotBuilt = Field(None, description="Scenarios. Not built yet.")
 
 
-class Defaults(Settings):
-    """What rule files leave out: `rules.defaults` of config.yaml."""
-
-    severity: SeverityName = Field("warning", description="Severity of rules that state none.")
-    mode: ModeName = Field("observe", description="Mode of rules that state none.")
-    every: Span = Field(timedelta(minutes=5), description="Scan interval of rules that state none.")
-    guard: GuardDocument = Field(GuardDocument(), description="Ceilings of rules that state none.")
-
-
 class Override(Settings):
     """What an installation wants otherwise: an entry of `rules.overrides` of config.yaml. Beats the file."""
 
-    mode: ModeName = Field("observe", description="Mode of this rule here.")
-    every: Span = Field(timedelta(minutes=5), description="Scan interval of this rule here.")
-    guard: GuardDocument = Field(GuardDocument(), description="Ceilings of this rule here, key by key.")
+    mode: ModeName | None = Field(None, description="Mode of this rule here.")
+    every: Span | None = Field(None, description="Scan interval of this rule here.")
+    guard: GuardDocument | None = Field(None, description="Ceilings of this rule here, key by key.")
 
 
-def given(model: Settings) -> dict[str, Any]:
-    """The keys that were written, models inside likewise, everything else left out."""
-    return {
-        name: given(value) if isinstance(value := getattr(model, name), Settings) else value
-        for name in model.model_fields_set
-    }
+class Defaults(Override):
+    """What rule files leave out: `rules.defaults` of config.yaml."""
+
+    severity: SeverityName | None = Field(None, description="Severity of rules that state none.")

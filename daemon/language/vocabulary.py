@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from daemon.domain.shape import FieldType, Shape
 from daemon.domain.value import Place
 from daemon.language.cel import Environment, Program
-from daemon.language.document import Defaults, Override
 from daemon.language.mistake import Mistake, Mistakes
+
+CauseOf: TypeAlias = Callable[[str], str]
+"""From a technical text to the name of its cause."""
 
 OTHER = "other"
 UNDIAGNOSED = "undiagnosed"
@@ -26,17 +29,22 @@ class CauseText:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What rules are checked against. ``overrides`` by rule name; the places are for mistakes in them."""
+    """What rules are checked against.
+
+    ``defaults`` are keys that rule files leave out (``severity mode every guard``), ``overrides`` by rule name what an
+    installation wants otherwise (``mode every guard``); both as written, values of the guard key by key.
+    ``override_places`` are for mistakes in them.
+    """
 
     shapes: Mapping[str, Shape]
     contacts: Collection[str]
     causes: Sequence[CauseText] = ()
-    defaults: Defaults = field(default_factory=Defaults)
-    overrides: Mapping[str, Override] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     override_places: Mapping[str, Place] = field(default_factory=dict)
 
 
-def classifier(causes: Sequence[CauseText]) -> Callable[[str], str]:
+def classifier(causes: Sequence[CauseText]) -> CauseOf:
     """``cause_of``: the first cause whose condition is true of a text, else ``other``. Raises ``Mistakes``."""
     environment = Environment({"text": FieldType.STRING})
     compiled: list[tuple[str, Program]] = []
