@@ -1,0 +1,339 @@
+"""The live composition root: files and environment in, a running replica out. Wiring only, straight down.
+
+    load ─▶ store (own or embedded) ─▶ connectors ─▶ engine ─▶ activate ─▶ workers, notifier, ticks, pages ─▶ signal ─▶ stop
+
+Commands use the upper pieces: ``status`` needs the store alone, ``plan`` and ``heal`` the connectors too, ``run`` all of it.
+Each piece is a context whose teardown stands beside its construction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from prometheus_client import CollectorRegistry
+
+from daemon.clock import SystemClock
+from daemon.config import Config, load_config
+from daemon.domain.rule import Rule
+from daemon.domain.value import Timescale
+from daemon.engine.archive import Archive
+from daemon.engine.change import RuleVersion
+from daemon.engine.cycle import Engine, EngineSettings
+from daemon.engine.events import Event, Trouble
+from daemon.engine.ports import Clock, Connector, Events, Store, Unreachable
+from daemon.kinds import Tools
+from daemon.language.ruleset import Ruleset, load_rules
+from daemon.schedule import Schedule
+from daemon.settings import Redactor
+from daemon.store.embedded import refuse_embedded, start_embedded
+from daemon.store.migrations import StoreError, migrate
+from daemon.store.postgres import PostgresStore
+from daemon.telemetry.crash import Crew, watch_loop, watch_uncaught
+from daemon.telemetry.fanout import Fanout
+from daemon.telemetry.health import serving, verdict
+from daemon.telemetry.logs import LogEvents
+from daemon.telemetry.metrics import Board, CountEvents, page_of
+from daemon.views.doctor import Finding
+
+_GAUGES = timedelta(seconds=5)
+_HOUSEKEEPING = timedelta(minutes=1)
+_DATABASE = "orderheal"
+CRASHED = 70
+"""Exit code of a replica that ended by a fault of its own (EX_SOFTWARE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Configuration and rules, checked, with what takes their secrets out of any text."""
+
+    config: Config
+    ruleset: Ruleset
+    redact: Redactor
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Every rule by name."""
+        return self.ruleset.rules
+
+
+def load(paths: Sequence[Path], env: Mapping[str, str], offline: bool = False) -> Loaded:
+    """Read and check the files. ``offline``: variables and secret files may be missing. Raises ``Mistakes``, all at once."""
+    config = load_config(paths, env, offline=offline)
+    return Loaded(config, load_rules([config.rules_path], config.vocabulary()), config.redactor)
+
+
+@contextmanager
+def store_address(config: Config, env: Mapping[str, str]) -> Iterator[str]:
+    """The DSN of the store: the configured one as it is, or an embedded server's, migrated. Raises ``StoreError``, ``EmbeddedError``."""
+    if config.document.store.url is not None:
+        yield config.document.store.url.reveal()
+        return
+    if (refused := refuse_embedded(config.document.environment, env)) is not None:
+        raise StoreError(refused)
+    with start_embedded(config.data_path) as server:
+        try:
+            dsn = server.create_database(_DATABASE)
+        except psycopg.errors.DuplicateDatabase:
+            dsn = server.dsn(_DATABASE)
+        migrate(dsn)
+        yield dsn
+
+
+@asynccontextmanager
+async def open_store(loaded: Loaded, env: Mapping[str, str]) -> AsyncIterator[PostgresStore]:
+    """The store, ready to work. Raises ``StoreError`` when its schema is behind, ``Unreachable`` when nobody answers."""
+    settle = max((step.settle for rule in loaded.rules.values() for step in rule.ladder), default=timedelta(minutes=5))
+    with store_address(loaded.config, env) as dsn:
+        async with PostgresStore(dsn, size=loaded.config.document.engine.cycles + 4, settle=settle) as store:
+            yield store
+
+
+class DatabaseTime:
+    """An estimate of the database's time between two questions for it: no wall clock of ours decides anything (law 12)."""
+
+    def __init__(self, store: Store, clock: Clock, timescale: Timescale) -> None:
+        self._store, self._clock, self._timescale = store, clock, timescale
+        self._base, self._at = timescale.origin, clock.monotonic()
+
+    async def refresh(self) -> None:
+        """Ask. Raises ``Unreachable``."""
+        before = self._clock.monotonic()
+        self._base, self._at = self._timescale.database(await self._store.now()), before
+
+    def __call__(self) -> datetime:
+        """The moment, by the last answer and the seconds since."""
+        return self._base + timedelta(seconds=self._clock.monotonic() - self._at)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything a replica or a command works with."""
+
+    loaded: Loaded
+    store: PostgresStore
+    archive: Archive
+    connectors: Mapping[str, Connector]
+    engine: Engine
+    events: Events
+    clock: Clock
+    time: DatabaseTime
+    holder: str
+
+
+@asynccontextmanager
+async def open_app(loaded: Loaded, env: Mapping[str, str], subscribers: Sequence[Callable[[Event], None]] = ()) -> AsyncIterator[App]:
+    """Store, connectors and engine, wired; nothing runs yet. Raises ``StoreError``, ``Unreachable``."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(loaded, env))
+        events, clock, timescale = Fanout(subscribers), SystemClock(), await store.timescale()
+        refuse_timescale(timescale, loaded.config)
+        time = DatabaseTime(store, clock, timescale)
+        await time.refresh()
+        config = loaded.config
+        tools = Tools(clock, store, events, timescale, time, config.document.timezone, loaded.redact)
+        connectors = {name: config.open(name, tools) for name in config.connectors}
+        for connector in connectors.values():
+            stack.push_async_callback(connector.close)
+        holder = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+        engine_settings = config.document.engine
+        settings = EngineSettings(
+            holder, engine_settings.lease, engine_settings.page, alerts_via=config.alerts_via
+        )
+        engine = Engine(store, store, connectors, loaded.rules, config.contacts, clock, events, settings)
+        yield App(loaded, store, store, connectors, engine, events, clock, time, holder)
+
+
+def refuse_timescale(timescale: Timescale, config: Config) -> None:
+    """Law 12: rule time that runs faster is for a system that is simulated, whole, on this machine. Raises ``StoreError``."""
+    if timescale.factor == 1:
+        return
+    abroad = sorted(host for host in config.hosts() if not _is_here(host))
+    if abroad:
+        raise StoreError(
+            f"the store's rule time runs {timescale.factor:g} times as fast, which is for simulated systems on this machine; "
+            f"{abroad[0]} is not one: use a store of its own for it"
+        )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def activate(app: App) -> Sequence[str]:
+    """Make the loaded rules the active ones, unless a higher revision is; gives the names of rules to be parked (law 11)."""
+    versions = [
+        RuleVersion(name, rule.digest, rule.every, rule.guard.max_calls_per_hour, rule.severity.rank, rule.owner, rule.mode.value)
+        for name, rule in app.loaded.rules.items()
+    ]
+    return await app.store.activate(versions, app.loaded.config.document.rules.revision)
+
+
+async def examine(loaded: Loaded, env: Mapping[str, str]) -> list[Finding]:
+    """What is wrong, part by part, for ``doctor``. Never raises for what it looks at."""
+    try:
+        async with open_app(loaded, env) as app:
+            archived = [Finding(f"rule {row.name}", row.state.failed) for row in await app.archive.rules() if row.active]
+            return [Finding("store"), *await _check_all(app), *archived]
+    except StoreError as error:
+        return [Finding("store", str(error))]
+    except Unreachable as error:
+        return [Finding("store", f"{error}; check store.url and that the server runs", unreachable=True)]
+
+
+async def _check_all(app: App) -> list[Finding]:
+    found = await asyncio.gather(*(_check(name, connector) for name, connector in app.connectors.items()))
+    return [finding for findings in found for finding in findings]
+
+
+async def _check(name: str, connector: Connector) -> list[Finding]:
+    try:
+        wrong = await connector.check()
+    except Unreachable as error:
+        return [Finding(f"connector {name}", str(error), unreachable=True)]
+    return [Finding(f"connector {name}", sentence) for sentence in wrong] or [Finding(f"connector {name}")]
+
+
+class Outage:
+    """Says once that the store is away, and once that it is back, however many ask it meanwhile."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._away = False
+
+    def began(self, error: BaseException) -> None:
+        """It could not be reached."""
+        if not self._away:
+            self._events(Trouble("the store cannot be reached; nothing is decided until it is", {"reason": str(error)}))
+        self._away = True
+
+    def ended(self) -> None:
+        """It answered."""
+        if self._away:
+            self._events(Trouble("the store is reached again"))
+        self._away = False
+
+
+class Pulse:
+    """A tick that wakes everyone who waits, and the moment of the last one, which shows that the loop is alive."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._next = asyncio.Event()
+        self.last = clock.monotonic()
+
+    async def tick(self) -> None:
+        """Wake them."""
+        self.last = self._clock.monotonic()
+        woken, self._next = self._next, asyncio.Event()
+        woken.set()
+
+    async def wait(self) -> None:
+        """Until the next tick."""
+        await self._next.wait()
+
+
+async def serve(loaded: Loaded, env: Mapping[str, str], logger: logging.Logger) -> int:
+    """Be a replica until SIGTERM or SIGINT; the exit code. Raises what keeps it from starting."""
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    watch_uncaught(logger)
+    watch_loop(loop, logger)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    counting = CountEvents(registry, loaded.rules, loaded.config.connectors)
+    async with open_app(loaded, env, (LogEvents(logger), counting)) as app:
+        parked = await activate(app)
+        logger.info("rules active", extra={"fields": {"rules": len(loaded.rules), "holder": app.holder}})
+        await app.engine.park_removed(parked)
+        return await _live(app, Board(app.archive, registry), registry, parked, stop, logger)
+
+
+async def _live(
+    app: App, board: Board, registry: CollectorRegistry, parked: Sequence[str], stop: asyncio.Event, logger: logging.Logger
+) -> int:
+    settings = app.loaded.config.document
+    pulse, outage, crew = Pulse(app.clock), Outage(app.events), Crew(logger)
+    overdue = max(10 * settings.engine.poll.total_seconds(), 30.0)
+
+    async def alive() -> Mapping[str, str]:
+        late = app.clock.monotonic() - pulse.last
+        return {"tick": f"the last one was {late:.0f}s ago"} if late > overdue else {}
+
+    async def ready() -> Mapping[str, str]:
+        try:
+            async with asyncio.timeout(3):
+                await app.store.now()
+        except (Unreachable, TimeoutError):
+            return {"store": "cannot be reached"}
+        return {}
+
+    async def housekeeping() -> None:
+        await app.time.refresh()
+        await app.engine.park_removed(parked)
+        await app.store.prune(settings.engine.keep)
+
+    schedule = Schedule(_ticks_fail(outage, logger))
+    schedule.every(settings.engine.poll, "poll", pulse.tick)
+    schedule.every(settings.engine.lease / 3, "renew", app.engine.renew)
+    schedule.every(_GAUGES, "gauges", board.refresh)
+    schedule.every(_HOUSEKEEPING, "housekeeping", housekeeping)
+    pages = {"/metrics": page_of(registry), "/healthz": verdict(alive), "/readyz": verdict(ready)}
+    async with serving(settings.http.listen, pages) as address, schedule:
+        logger.info("listening", extra={"fields": {"address": address}})
+        for number in range(settings.engine.cycles):
+            crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, pulse, outage, logger))
+        notifier = notifier_of(app)
+        crew.start("notifier", keep_on(notifier.run_once, pulse, outage, logger))
+        await _first(stop, crew.fallen)
+        logger.info("stopping")
+        await app.engine.stop()
+        await crew.leave()
+    logger.info("stopped")
+    return CRASHED if crew.fallen.is_set() else 0
+
+
+async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, outage: Outage, logger: logging.Logger) -> None:
+    """Work as long as there is some, then wait for the next tick. One failed cycle is that rule's matter, not the replica's."""
+    while True:
+        try:
+            while await work():
+                outage.ended()
+            outage.ended()
+        except Unreachable as error:
+            outage.began(error)
+        except Exception:
+            logger.exception("a cycle failed; its lease will run out and it is taken again later")
+        await pulse.wait()
+
+
+def _ticks_fail(outage: Outage, logger: logging.Logger) -> Callable[[str, BaseException], None]:
+    def failed(name: str, error: BaseException) -> None:
+        if isinstance(error, Unreachable):
+            outage.began(error)
+        else:
+            info = (type(error), error, error.__traceback__)
+            logger.error("tick failed", exc_info=info, extra={"fields": {"tick": name}})
+
+    return failed
+
+
+async def _first(*events: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
