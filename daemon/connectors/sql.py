@@ -44,10 +44,10 @@ from daemon.domain.shape import Absent, Answer, Field, FieldType, Incremental, P
 from daemon.domain.value import Record, Unknown, Value
 from daemon.engine.events import Requested
 from daemon.engine.ports import Unreachable
-from daemon.kinds import At, Kind, Tools
+from daemon.kinds import At, Kind, Tools, parse_field
 from daemon.language.mistake import Mistake
 from daemon.language.sqltext import at_rule_time, begins_as_select, faults, moment_literal
-from daemon.settings import ConnectorSettings, Duration, Redactor, Secret, Settings
+from daemon.settings import ConnectorSettings, Duration, Redactor, Secret, Settings, Zone
 
 T = TypeVar("T")
 Row: TypeAlias = Sequence[Any]
@@ -65,7 +65,6 @@ _IDLE_IN_TRANSACTION: Final = timedelta(minutes=2)
 
 # ── Settings ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_FIELD_TYPE = re.compile(rf"({'|'.join(FieldType)})(\|null)?")
 _KEY = re.compile(r"\$\{\s*([A-Za-z_]\w*)\s*\}")
 _COLUMN = re.compile(r"[A-Za-z_]\w*")
 
@@ -74,21 +73,7 @@ def _parse_field(written: object) -> Field:
     """``string``, ``number|null`` or ``{type: string}`` as a field. Raises ValueError with what would be right."""
     if isinstance(written, Field):
         return written
-    if isinstance(written, Mapping) and set(written) == {"type"}:
-        written = written["type"]
-    match = _FIELD_TYPE.fullmatch(written) if isinstance(written, str) else None
-    if match is None:
-        raise ValueError(f"no type of a field; write one of {', '.join(FieldType)}, with |null where it may be NULL")
-    return Field(FieldType(match[1]), nullable=match[2] is not None)
-
-
-def _parse_zone(name: str | None) -> str | None:
-    if name is not None:
-        try:
-            ZoneInfo(name)
-        except (ValueError, OSError, KeyError):
-            raise ValueError(f"no time zone is called {name!r}; write a name such as Europe/Moscow") from None
-    return name
+    return parse_field(written["type"] if isinstance(written, Mapping) and set(written) == {"type"} else written)
 
 
 class IncrementalSettings(Settings):
@@ -141,7 +126,7 @@ class SqlSettings(ConnectorSettings):
     replica_url: Secret | None = Setting(
         None, description="The same of a replica; scans go there, questions by key never do. None: scans use `url`."
     )
-    timezone: Annotated[str | None, BeforeValidator(_parse_zone)] = Setting(
+    timezone: Zone | None = Setting(
         None, description="Zone of timestamps and dates that carry none; without it such a field is unknown."
     )
     fingerprint: str | None = Setting(
@@ -355,6 +340,11 @@ def _reader(field: Field, zone: ZoneInfo | None) -> Callable[[Any], Value]:
     return read
 
 
+def _plain_types(field: Field) -> frozenset[type]:
+    """What the driver gives and needs no reading."""
+    return frozenset(kind for kind, reader in _READERS[field.type].items() if reader is _same)
+
+
 def _unread(value: Any, field: Field) -> Value:
     if value is None:
         return None if field.nullable else Unknown(f"is NULL, declared {field.type} and not {field.type}|null")
@@ -466,12 +456,16 @@ class _KeyColumn:
     canonical: Callable[[str], str]
 
     def of(self, value: Any) -> str:
-        """A row's key in the form that compares. Raises ``_Misfit`` when it has none."""
+        """A key in the form that compares. Raises ``_Misfit`` when it has none."""
+        return self.canonical(self.text(value))
+
+    def text(self, value: Any) -> str:
+        """A row's key as text. Raises ``_Misfit`` when it has none."""
         if value is None or value == "":
             raise _Misfit("is NULL" if value is None else "is empty")
         if isinstance(value, Unknown):
             raise _Misfit(value.reason)
-        return self.canonical(_text(value))
+        return _text(value)
 
 
 _KEY_TYPES: Final[Mapping[int, tuple[str, Callable[[str], str]]]] = {
@@ -729,7 +723,7 @@ class _Source:
     name: str
     query: str
     fields: tuple[str, ...]
-    readers: tuple[Callable[[Any], Value], ...]
+    readers: tuple[tuple[frozenset[type], Callable[[Any], Value]], ...]
     types: Mapping[str, int]
     key: str
 
@@ -758,9 +752,13 @@ class _Source:
                 return [{**dict.fromkeys(self.fields, answer), self.key: key}]
         return ()
 
-    def record(self, row: Row) -> Record:
-        """A row by the declared types."""
-        return {name: read(value) for name, read, value in zip(self.fields, self.readers, row, strict=True)}
+    def records(self, rows: Sequence[Row]) -> Sequence[Record]:
+        """Rows by the declared types; column by column, for a big table is mostly values that are right as they are."""
+        columns = (
+            [value if type(value) in plain else read(value) for value in column]
+            for (plain, read), column in zip(self.readers, zip(*rows, strict=True), strict=bool(rows))
+        )
+        return [dict(zip(self.fields, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _source(name: str, records: RecordsSettings, columns: Sequence[tuple[str, int]], zone: ZoneInfo | None) -> _Source:
@@ -770,7 +768,7 @@ def _source(name: str, records: RecordsSettings, columns: Sequence[tuple[str, in
         if names.count(field) != 1:
             how = "no column" if field not in names else "more than one column"
             raise _Fault(f"the query of {name} gives {how} called {field}", of_the_query=True)
-    readers = tuple(_reader(field, zone) for field in records.fields.values())
+    readers = tuple((_plain_types(field), _reader(field, zone)) for field in records.fields.values())
     source = _Source(name, records.query, tuple(records.fields), readers, dict(columns), records.key_field)
     try:
         source.column(source.key)
@@ -800,16 +798,16 @@ class _Listing:
     def page(self, rows: Sequence[Row], last: bool, unreadable: Sequence[str] = ()) -> Page:
         """Rows, which end where the rows of a key end, as a page."""
         at = self.source.at(self.source.key)
-        records: list[Record] = []
+        sound: list[Row] = []
         doubts = [*unreadable]
         for value, group in groupby(rows, key=lambda row: row[at]):
             same = list(group)
             if doubt := self.doubt(value, len(same)):
                 doubts.append(doubt)
             else:
-                records += map(self.source.record, same)
+                sound += same
         cursor = None if last or not rows else self.cursor(rows[-1][at])
-        return Page(tuple(records), cursor, tuple(doubts[:_REASONS]))
+        return Page(tuple(self.source.records(sound)), cursor, tuple(doubts[:_REASONS]))
 
     def last_key(self, rows: Sequence[Row]) -> int:
         """Where the rows of the last key begin."""
@@ -829,7 +827,7 @@ class _Listing:
         """Why rows with this key are no records; ``None``: they are."""
         name = self.source.key
         try:
-            key = self.key.of(value)
+            key = self.key.text(value)
         except _Misfit as misfit:
             return f"{rows} rows without a usable {name}: it {misfit}"
         if key != key.strip():
@@ -1046,10 +1044,10 @@ class SqlConnector:
         source = question.source
         work = (question.database or self._primary).rows(question.statement, {"keys": list(keys)})
         found: dict[str, list[Record]] = {key: [] for key in keys}
-        at = source.at(question.by)
-        for row in await self._asked(source.name, work):
+        at, rows = source.at(question.by), await self._asked(source.name, work)
+        for row, record in zip(rows, source.records(rows), strict=True):
             try:
-                found[question.column.of(row[at])].append(source.record(row))
+                found[question.column.of(row[at])].append(record)
             except (_Misfit, KeyError):
                 return dict.fromkeys(keys, Unknown("the answer holds records that were not asked for"))
         return {key: Present(tuple(records)) if records else Absent() for key, records in found.items()}
