@@ -175,7 +175,9 @@ def classify(said: Said, now_db: datetime) -> Outcome:
         return Outcome(Result.LATER, f"status {said.status}", retry_at, reply)
     if said.status == 422:
         return Outcome(Result.REFUSED, f"status {said.status}", None, reply)
-    return Outcome(Result.DONE if _success(said) else Result.UNKNOWN, f"status {said.status}", None, reply)
+    if _success(said):
+        return Outcome(Result.DONE, reply=reply)
+    return Outcome(Result.UNKNOWN, f"status {said.status}, not recognised", None, reply)
 
 
 def _success(said: Spoken) -> bool:

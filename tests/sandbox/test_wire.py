@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import psycopg
@@ -17,42 +15,12 @@ from sentry_sdk.envelope import Envelope
 from daemon.sandbox.faults import faults
 from daemon.sandbox.scenario import Answer, Word, parse
 from daemon.sandbox.shops import SHOPS, shop_world
-from daemon.sandbox.wire.sandbox import Sandbox, open_sandbox
+from daemon.sandbox.wire.sandbox import Sandbox
 from daemon.sandbox.wire.telegram import Refused, read
 from daemon.sandbox.world import Mute, Spoken, Switched
 
-if TYPE_CHECKING:
-    from tests.conftest import PgServer
-
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HEALTHY = 40
-CONTACTS = {"-1001": "integration-team"}
-
-
-class Now:
-    """The time of the world, moved by hand."""
-
-    at = START
-
-    def __call__(self) -> datetime:
-        return self.at
-
-
-@pytest.fixture(scope="module")
-def now() -> Now:
-    return Now()
-
-
-@pytest.fixture(scope="module")
-async def sandbox(pg_server: PgServer, now: Now) -> AsyncIterator[Sandbox]:
-    owners = {shop.name: pg_server.fresh_database() for shop in SHOPS}
-    try:
-        with tempfile.TemporaryDirectory(prefix="orderheal-") as folder:
-            async with open_sandbox(owners, Path(folder), now, healthy=HEALTHY, contacts=CONTACTS) as sandbox:
-                yield sandbox
-    finally:
-        for dsn in owners.values():
-            pg_server.drop(dsn)
 
 
 @pytest.fixture
@@ -95,7 +63,7 @@ async def test_the_reader_may_only_read(sandbox: Sandbox) -> None:
         await rows(sandbox, "ozon", "DELETE FROM orders RETURNING 1")
 
 
-async def test_a_planted_order_stands_in_the_table_with_null_where_it_is_unreadable(sandbox: Sandbox, now: Now) -> None:
+async def test_a_planted_order_stands_in_the_table_with_null_where_it_is_unreadable(sandbox: Sandbox, now: Any) -> None:
     await plant(sandbox, "W-1", row={"status": None, "amount": 12})
     found = await order(sandbox, "ozon", "W-1")
     assert found["status"] is None
@@ -136,7 +104,7 @@ async def test_a_stranger_is_not_served_and_not_counted(sandbox: Sandbox, client
     assert len(sandbox.world.calls) == before
 
 
-async def test_the_worlds_time_moves_the_tables(sandbox: Sandbox, now: Now) -> None:
+async def test_the_worlds_time_moves_the_tables(sandbox: Sandbox, now: Any) -> None:
     change = {"ozon-db.orders": [{"posting_number": "W-6", "status": "cancelled"}]}
     then = [{"at": "5m", "change": change}, {"at": "9m", "remove": {"ozon-db.orders": "W-6"}}]
     await plant(sandbox, "W-6", then=then)
@@ -240,7 +208,7 @@ def sends(shop: str, key: str) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in faults() if fault.count < 100], ids=lambda fault: fault.name)
-async def test_both_faces_answer_the_same_calls_alike(sandbox: Sandbox, client: httpx.AsyncClient, now: Now, fault: Any) -> None:
+async def test_both_faces_answer_the_same_calls_alike(sandbox: Sandbox, client: httpx.AsyncClient, now: Any, fault: Any) -> None:
     """The same fault, the same calls at the same times: equal answers, equal rows, equally many effects."""
     began = now.at
     inside = shop_world(began)
@@ -275,7 +243,7 @@ async def test_both_faces_answer_the_same_calls_alike(sandbox: Sandbox, client: 
     assert [made.word for made in inside.called(alone.key)] == [made.word for made in sandbox.world.called(wired.key)]
 
 
-async def test_a_storm_is_seen_all_at_once(sandbox: Sandbox, now: Now) -> None:
+async def test_a_storm_is_seen_all_at_once(sandbox: Sandbox, now: Any) -> None:
     storm = next(fault for fault in faults() if fault.count >= 1000)
     await sandbox.plant(storm)
     found = await rows(
