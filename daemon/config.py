@@ -16,7 +16,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,12 +25,12 @@ from daemon.domain.value import Place
 from daemon.engine.ports import Connector
 from daemon.kinds import Kind, Tools, discover
 from daemon.language import places
-from daemon.language.document import GuardDocument, ModeName, Partial, Span
+from daemon.language.document import Defaults, Override
 from daemon.language.hours import parse_hours
 from daemon.language.mistake import Mistake, Mistakes
 from daemon.language.places import Loaded, Node, near
 from daemon.language.vocabulary import CauseText, Vocabulary, classifier
-from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings
+from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings, Zone
 
 
 class StoreSettings(Settings):
@@ -75,20 +74,12 @@ class LogSettings(Settings):
     )
 
 
-class RuleOverride(Settings):
-    """What one rule shall do otherwise here; what is left out stays as its file has it."""
-
-    mode: ModeName | None = Field(None, description="How much the rule may do.")
-    every: Span | None = Field(None, description="How often new subjects are looked for.")
-    guard: GuardDocument | None = Field(None, description="Its ceilings, key by key.")
-
-
 class RuleSettings(Settings):
     """Where rules are, and what this installation wants otherwise."""
 
     path: str = Field("rules/", description="Folder of the rule files, from the folder of this file.")
-    defaults: Partial = Field(Partial(), description="What rule files leave out.")
-    overrides: dict[str, RuleOverride] = Field({}, description="By a rule's name: beats its file.")
+    defaults: Defaults = Field(default_factory=Defaults, description="What rule files leave out.")
+    overrides: dict[str, Override] = Field({}, description="By a rule's name: beats its file.")
     revision: int | None = Field(
         None,
         ge=0,
@@ -130,7 +121,7 @@ class ContactSettings(Settings):
     title: str = Field("", description="Its name for people; its key, if left out.")
     channels: list[ChannelSettings] = Field(min_length=1, description="Tried in order; all of them for `critical`.")
     hours: str = Field("24/7", description="OpenStreetMap's opening hours; outside of them messages wait.")
-    timezone: str | None = Field(None, description="Zone of its hours and of times it reads; the installation's, if left out.")
+    timezone: Zone | None = Field(None, description="Zone of its hours and of times it reads; the installation's, if left out.")
     language: Literal["ru"] | None = Field(None, description="Language of generated text.")
     external: bool = Field(False, description="Gets message, lines and attachments; no evidence, commands, money.")
     rate: RateText = Field(Rate(60, timedelta(hours=1)), description="Most messages to it: 20/h.")
@@ -142,7 +133,7 @@ class Document(Settings):
     """The whole of ``config.yaml``. What stands under a connector is its kind's model."""
 
     environment: str = Field("production", min_length=1, description="`production` refuses the embedded database.")
-    timezone: str = Field("UTC", description="Zone of times in messages, reports and on the command line.")
+    timezone: Zone = Field("UTC", description="Zone of times in messages, reports and on the command line.")
     language: Literal["ru"] = Field("ru", description="Language of generated text for people.")
     store: StoreSettings = StoreSettings()
     http: HttpSettings = HttpSettings()
@@ -180,16 +171,17 @@ class Config:
     alerts_via: str | None
     causes: tuple[CauseText, ...] = ()
     override_places: Mapping[str, Place] = field(default_factory=dict)
+    rules_tree: Mapping[str, Any] = field(default_factory=dict)
+    """``rules`` as written: defaults and overrides become part of the rules' own text."""
 
     def vocabulary(self) -> Vocabulary:
         """What rules are checked against."""
-        rules = self.document.rules
         return Vocabulary(
             self.shapes,
             tuple(self.contacts),
             self.causes,
-            rules.defaults.model_dump(exclude_unset=True),
-            {name: override.model_dump(exclude_unset=True) for name, override in rules.overrides.items()},
+            self.rules_tree.get("defaults", {}),
+            self.rules_tree.get("overrides", {}),
             self.override_places,
         )
 
@@ -253,7 +245,7 @@ class _Loading:
         document = self._model(Document, ())
         connectors = {name: found for name in self._names("connectors") if (found := self._connector(name))}
         contacts = {name: told for name in self._names("contacts") if (told := self._contact(name, document))}
-        self._check_contacts(contacts)
+        self._check_fallbacks()
         alerts_via = self._alerts(document)
         causes = self._causes(document)
         if document:
@@ -266,6 +258,7 @@ class _Loading:
             document, connectors, contacts, tuple(self._secrets), self._folder("rules", "path", document.rules.path),
             self._folder("store", "data", document.store.data), alerts_via, causes,
             {name: self._loaded.key_place((*rules, name)) for name in document.rules.overrides},
+            self._tree.get("rules", {}),
         )  # fmt: skip
 
     # --- extends -------------------------------------------------------------------------------------------------
@@ -332,7 +325,9 @@ class _Loading:
         if not isinstance(self._tree["connectors"][name], dict):
             self._wrong(path, "must be a map of the connector's settings")
             return None
-        given = self._loaded.node((*path, "type"))
+        given, extending = self._loaded.node((*path, "type")), self._own.node((*path, "extends"))
+        if given is None and extending:
+            return None  # what it extends is not there, which is told already
         if given is None:
             self._wrong(path, f'missing key "type" in "{name}": {", ".join(discover())}', key=True)
             return None
@@ -354,20 +349,17 @@ class _Loading:
         path = ("contacts", name)
         settings = self._model(ContactSettings, path)
         channels = [self._channel(path, index, each) for index, each in enumerate(settings.channels)] if settings else []
-        if settings is None or document is None:
+        if settings is None:
             return None
-        timezone = settings.timezone or document.timezone
-        if settings.timezone and not _is_zone(settings.timezone):
-            self._wrong((*path, "timezone"), f'timezone: "{settings.timezone}" is no time zone, such as Europe/Moscow')
-            return None
+        timezone = settings.timezone or (document.timezone if document else "UTC")
         try:
-            hours = parse_hours(settings.hours, timezone if _is_zone(timezone) else "UTC")
+            hours = parse_hours(settings.hours, timezone)
         except ValueError as error:
             self._wrong((*path, "hours"), f"hours: {error}")
             return None
         return Contact(
             name, settings.title or name, tuple(each for each in channels if each), hours, timezone,
-            settings.language or document.language, settings.external,
+            settings.language or (document.language if document else "ru"), settings.external,
             max(1, round(settings.rate.per_second * 3600)), settings.fallback, settings.send_resolved,
         )  # fmt: skip
 
@@ -401,8 +393,6 @@ class _Loading:
     # --- cross-checks --------------------------------------------------------------------------------------------
 
     def _check_document(self, document: Document) -> None:
-        if not _is_zone(document.timezone):
-            self._wrong(("timezone",), f'timezone: "{document.timezone}" is no time zone, such as Europe/Moscow')
         if document.environment == "production" and document.store.url is None:
             self._wrong(
                 ("store", "url"),
@@ -421,14 +411,15 @@ class _Loading:
             self._mistakes += error.mistakes
         return causes
 
-    def _check_contacts(self, contacts: Mapping[str, Contact]) -> None:
-        for name, contact in contacts.items():
+    def _check_fallbacks(self) -> None:
+        fallbacks = {name: self._loaded.node(("contacts", name, "fallback")) for name in self._names("contacts")}
+        told = {name: str(node.content) for name, node in fallbacks.items() if node and node.content is not None}
+        for name, fallback in told.items():
             path = ("contacts", name, "fallback")
-            if contact.fallback is not None and contact.fallback not in self._names("contacts"):
-                hint = near(contact.fallback, self._names("contacts"))
-                self._wrong(path, f'fallback: there is no contact "{contact.fallback}"{hint}')
-            elif name in _chain(contacts, name):
-                self._wrong(path, f'fallback: "{name}" would be told in its own place, through "{contact.fallback}"')
+            if fallback not in fallbacks:
+                self._wrong(path, f'fallback: there is no contact "{fallback}"{near(fallback, fallbacks)}')
+            elif name in _chain(told, name):
+                self._wrong(path, f'fallback: "{name}" would be told in its own place, through "{fallback}"')
 
     def _alerts(self, document: Document | None) -> str | None:
         given = document.alerts.via if document else None
@@ -492,22 +483,14 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 M = TypeVar("M", bound=BaseModel)
 
 
-def _chain(contacts: Mapping[str, Contact], name: str) -> list[str]:
+def _chain(told: Mapping[str, str], name: str) -> list[str]:
     """Who is told in whose place, from ``name`` on, until nobody or somebody for the second time."""
     chain: list[str] = []
-    at = contacts[name].fallback
-    while at is not None and at in contacts and at not in chain:
+    at = told.get(name)
+    while at is not None and at not in chain:
         chain.append(at)
-        at = contacts[at].fallback
+        at = told.get(at)
     return chain
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        return False
-    return True
 
 
 def _with(node: Node, key: str, value: Node) -> Node:
