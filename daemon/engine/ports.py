@@ -35,7 +35,7 @@ class Clock(Protocol):
 class Events(Protocol):
     """News for logs and metrics. Synchronous, cannot fail, never read back; emitted after the commit they tell of (rule 7)."""
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, /) -> None:
         """Take note of it."""
         ...
 
