@@ -16,6 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, pool
+from sqlalchemy.exc import DBAPIError
 
 CODE: Final = 1
 """The code version of this release; raised with every step of the schema that older code could not live with."""
@@ -36,14 +37,8 @@ def migrate(dsn: str, factor: float = 1.0) -> str:
     """
     try:
         return _migrate(dsn, factor)
-    except psycopg.errors.LockNotAvailable:
-        raise StoreError(
-            f"the store is busy: its tables could not be locked within {_LOCK_TIMEOUT}; try again"
-        ) from None
-    except psycopg.ProgrammingError as error:
-        raise StoreError(f"the store's schema cannot be changed: {_first_line(error)}") from None
-    except psycopg.OperationalError as error:
-        raise StoreError(f"the store cannot be reached: {_first_line(error)}") from None
+    except DBAPIError as error:
+        raise StoreError(_told(error.orig)) from None
 
 
 def head() -> str:
@@ -98,5 +93,11 @@ def _config() -> Config:
     return config
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def _told(error: BaseException | None) -> str:
+    """What went wrong in one line; libpq's words hold no password, for it has read the address by now."""
+    first_line = str(error).strip().split("\n", 1)[0]
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return f"the store is busy: its tables could not be locked within {_LOCK_TIMEOUT}; try again"
+    if isinstance(error, psycopg.OperationalError):
+        return f"the store cannot be reached: {first_line}"
+    return f"the store's schema cannot be changed: {first_line}"
