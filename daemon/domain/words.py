@@ -119,9 +119,7 @@ _SAYINGS = {
         "Правила больше нет или оно выключено; {subjects} оставлены без присмотра.",
         "The rule is gone or disabled; {subjects} are left alone.",
     ),
-    "stands_in": ("Это для {contact}: {reason}.", "This is for {contact}: {reason}."),
-    "undelivered": ("им не доставлено ({reason})", "it could not be delivered to them ({reason})"),
-    "out_of_hours": ("у них нерабочее время", "they are out of hours"),
+    "stands_in": ("Это для {contact}: им сейчас не доставить.", "This is for {contact}, whom it cannot reach now."),
 }
 
 

@@ -1,0 +1,288 @@
+"""Sentry as a way to tell people: an event per notice, built by sentry-sdk and sent by us.
+
+The SDK's own transport sends in the background and forgets what fails; a page must be known as undelivered. So the SDK
+builds the envelope, and it goes through our client like every other request: sent once, its answer awaited and classified.
+The fingerprint is the problem (rule and value of ``group_by``), so begin, growth and end of it stand in one issue. The
+event's id follows from the dispatch's, so that one sent again after an unknown outcome is the same event to Sentry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from ipaddress import ip_address
+from typing import Any, Final, Never
+
+import sentry_sdk
+from pydantic import Field as Setting
+from pydantic import field_validator
+from sentry_sdk.envelope import Envelope
+from sentry_sdk.transport import Transport
+from sentry_sdk.types import Event
+from sentry_sdk.utils import BadDsn, Dsn
+
+from daemon.domain.attempt import Outcome, Request, Result
+from daemon.domain.notice import Dispatch, NoticeKind
+from daemon.domain.rule import Severity
+from daemon.domain.shape import Answer, Page, Shape
+from daemon.domain.value import Unknown, Value
+from daemon.engine.ports import Unreachable
+from daemon.kinds import Kind, Tools
+from daemon.net import Client, Failed, Response
+from daemon.settings import ConnectorSettings, Secret, Settings
+
+_TAG: Final = 200
+_MESSAGE: Final = 8000
+"""Sentry cuts tags at 200 characters and messages at 8192 without a word; we cut where it is to be seen."""
+
+_TEXT: Final = 4000
+_ENDS: Final = frozenset(
+    {NoticeKind.END, NoticeKind.GUARD_END, NoticeKind.BLIND_END, NoticeKind.CONNECTOR_WELL},
+)
+_LEVELS: Final = {Severity.CRITICAL: "fatal", Severity.WARNING: "warning", Severity.INFO: "info"}
+
+
+class SentrySettings(ConnectorSettings):
+    """A project in Sentry that gets the notices."""
+
+    dsn: Secret = Setting(description="The project's DSN; https, or http on this machine.")
+    environment: str = Setting("production", description="Sentry's environment of the events.", pattern=r"^[^\s/]{1,64}$")
+    release: str | None = Setting(None, description="Sentry's release of the events; none: not said.")
+
+    @field_validator("dsn")
+    @classmethod
+    def _usable(cls, dsn: Secret) -> Secret:
+        _parsed(dsn)
+        return dsn
+
+
+class SentryAddress(Settings):
+    """Sentry needs no address: who is called from there is said in Sentry."""
+
+
+def _parsed(dsn: Secret) -> Dsn:
+    """Raises ValueError without a word of the DSN itself."""
+    try:
+        parsed = Dsn(dsn.reveal())
+    except (BadDsn, ValueError):
+        raise ValueError("is no DSN; copy it from Sentry's project settings, Client Keys") from None
+    if parsed.scheme != "https" and not _loopback(parsed.host):
+        raise ValueError("must be https; http is for this machine alone")
+    return parsed
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Catcher(Transport):
+    """Where the SDK believes to send to: keeps the envelope for us."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caught: list[Envelope] = []
+
+    def capture_envelope(self, envelope: Envelope) -> None:
+        self.caught.append(envelope)
+
+
+def _without_blanks(event: Event, hint: object) -> Event:
+    return {key: value for key, value in event.items() if value != ""}  # type: ignore[return-value]  # as before
+
+
+class SentryConnector:
+    """The ``Connector`` and ``Channel`` of one project."""
+
+    def __init__(self, name: str, settings: SentrySettings, tools: Tools) -> None:
+        """Opens no connection. Raises ValueError for a DSN that is none."""
+        self.name, self.shape, self.slots = name, Shape(channel=True), settings.slots
+        self.lag = settings.lag
+        self.rate = (settings.rate.per_second, settings.rate.burst) if settings.rate else None
+        dsn = _parsed(settings.dsn)
+        self._settings, self._tools = settings, tools
+        self._url = dsn.to_auth().get_api_url()
+        self._auth = dsn.to_auth("orderheal").to_header()
+        self._http = Client(name, f"{dsn.scheme}://{dsn.netloc}", tools, timeout=settings.timeout, slots=settings.slots)
+        self._catcher = _Catcher()
+        self._sdk = sentry_sdk.Client(
+            dsn=settings.dsn.reveal(),
+            transport=self._catcher,
+            environment=settings.environment,
+            release=settings.release or "",  # without one the SDK would ask the environment, and git
+            server_name="",
+            default_integrations=False,
+            auto_enabling_integrations=False,
+            auto_session_tracking=False,
+            send_client_reports=False,
+            enable_backpressure_handling=False,
+            max_breadcrumbs=0,
+            before_send=_without_blanks,
+            max_value_length=_MESSAGE,
+        )
+
+    async def deliver(self, dispatch: Dispatch) -> Outcome:
+        """Send the event, once. Its reference is the event's id."""
+        if (wait := await self._wait()) > 0:
+            return Outcome(Result.LATER, "rate", retry_at_db=self._tools.database_now() + timedelta(seconds=wait))
+        event = self._tools.redact.tree(event_of(dispatch, self._tools.database_now()))
+        if self._sdk.capture_event(event) is None or not self._catcher.caught:
+            return Outcome(Result.REFUSED, "sentry-sdk made no event of it")
+        envelope = self._catcher.caught.pop()
+        headers = {"content-type": "application/x-sentry-envelope", "x-sentry-auth": self._auth}
+        return await self._http.perform("envelope", "POST", self._url, headers, envelope.serialize(), self._classified)
+
+    async def _wait(self) -> float:
+        if self.rate is None:
+            return 0.0
+        try:
+            return await self._tools.quota.reserve(self.name, *self.rate, 1)
+        except Exception:  # the store is away: telling somebody that matters more than the rate
+            return 0.0
+
+    def _classified(self, answer: Response) -> Outcome:
+        if answer.status == 200 and isinstance(answer.body, Mapping) and "id" in answer.body:
+            return Outcome(Result.DONE, reference=str(answer.body["id"]))
+        reason = f"status {answer.status} {answer.headers.get('x-sentry-error', '')}".strip()
+        if answer.status == 429:
+            alone = _left_alone(answer.headers)
+            until = self._tools.database_now() + alone if alone is not None else None
+            return Outcome(Result.LATER, reason, retry_at_db=until)
+        if 400 <= answer.status < 500:
+            return Outcome(Result.REFUSED, reason)
+        return Outcome(Result.UNKNOWN, reason)
+
+    async def check(self) -> Sequence[str]:
+        """Whether Sentry is there at all; whether it takes events only an event would show."""
+        answer = await self._http.read("check", "GET", self._url)
+        if isinstance(answer, Failed):
+            return (f"Sentry cannot be reached: {answer.reason}. Check the DSN's host and the way out.",)
+        return ()
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        self._sdk.close(timeout=0)
+        await self._http.close()
+
+    # It has no records and no calls; rules that ask for any do not load.
+
+    async def list(
+        self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None,
+        cursor: str | None, now: datetime, size: int, hold: bool,
+    ) -> AsyncIterator[Page]:  # fmt: skip
+        """Sentry has no records."""
+        raise Unreachable(f"{self.name} has no records")
+        yield  # type: ignore[unreachable]  # what makes it a listing
+
+    async def count(self, records: str, now: datetime) -> int | None:
+        """Sentry has no records."""
+        return None
+
+    async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
+        """Sentry has no records."""
+        return dict.fromkeys(keys, Unknown(f"{self.name} has no records"))
+
+    def timeout(self, call: str) -> timedelta:
+        """Of every request."""
+        return self._settings.timeout
+
+    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
+        """Sentry has no calls."""
+        raise ValueError(f"{self.name} has no calls")
+
+    async def perform(self, request: Request) -> Outcome:
+        """Sentry has no calls."""
+        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
+
+
+def event_of(dispatch: Dispatch, now: datetime) -> Event:
+    """The notice as Sentry's event. ``now``: database time, as Sentry refuses events of another age."""
+    notice = dispatch.notice
+    level = "info" if notice.kind in _ENDS else _LEVELS[notice.severity]
+    tags = {
+        "rule": notice.rule,
+        "group": notice.group,
+        "kind": notice.kind.value,
+        "severity": notice.severity.value,
+        "contact": notice.contact,
+        "count": str(notice.count),
+        "episode": str(notice.episode),
+    }
+    event: dict[str, Any] = {
+        "event_id": blake2b(dispatch.id.encode(), digest_size=16).hexdigest(),
+        "timestamp": now.isoformat(),
+        "level": level,
+        "logger": "orderheal",
+        "message": {"formatted": _cut(f"{notice.title}\n{notice.text}\n{notice.ours}".strip(), _MESSAGE)},
+        "transaction": notice.rule or notice.problem,
+        "fingerprint": [part for part in (notice.rule, notice.group) if part] or [notice.problem],
+        "tags": {key: _tag(value) for key, value in tags.items() if value},
+        "contexts": dict(_contexts(dispatch)),
+    }
+    return event  # type: ignore[return-value]  # a TypedDict by its shape
+
+
+def _contexts(dispatch: Dispatch) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The evidence, flat: Sentry shows two levels of a context and cuts the rest."""
+    notice, evidence = dispatch.notice, dict(dispatch.notice.context)
+    subjects, request, reply = (evidence.pop(name, None) for name in ("subjects", "last_request", "last_reply"))
+    about = {"problem": notice.problem, "at": notice.at.isoformat(), "runbook": notice.runbook, **evidence}
+    yield "problem", {key: _flat(value) for key, value in about.items() if value not in (None, "", [], {})}
+    for number, subject in enumerate(subjects or (), 1):
+        yield f"subject {number:02}", {key: _flat(value) for key, value in subject.items() if value not in (None, "", [])}
+    for name, exchanged in (("last request", request), ("last reply", reply)):
+        if isinstance(exchanged, Mapping):
+            yield name, {key: _flat(value) for key, value in exchanged.items()}
+
+
+def _flat(value: object) -> Any:
+    match value:
+        case str():
+            return _cut(value, _TEXT)
+        case bool() | int() | float() | None:
+            return value
+        case Mapping():
+            return ", ".join(f"{key}: {_flat(item)}" for key, item in value.items() if item not in (None, ""))
+        case list() | tuple():
+            return _cut("\n".join(str(_flat(item)) for item in value), _TEXT)
+    return str(value)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _tag(value: str) -> str:
+    """One line of at most 200 characters."""
+    return _cut(" ".join(value.split()), _TAG)
+
+
+def _left_alone(headers: Mapping[str, str]) -> timedelta | None:
+    """The longest limit that concerns events in ``X-Sentry-Rate-Limits``; ``Retry-After`` is the client's to read."""
+    limits = [
+        float(match[1])
+        for quota in headers.get("x-sentry-rate-limits", "").split(",")
+        if (match := re.match(r"\s*(\d{1,6}(?:\.\d+)?):([^:]*)", quota))
+        and (not match[2].strip() or {"error", "default"} & {name.strip() for name in match[2].split(";")})
+    ]
+    return timedelta(seconds=max(limits)) if limits else None
+
+
+_EXAMPLE: Final = """\
+type: sentry
+dsn: ${env:SENTRY_DSN}
+environment: production
+"""
+
+KIND: Final = Kind(
+    name="sentry",
+    settings=SentrySettings,
+    shape=lambda settings: Shape(channel=True),
+    open=SentryConnector,
+    example=_EXAMPLE,
+    address=SentryAddress,
+)
