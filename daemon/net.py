@@ -77,7 +77,7 @@ class Response:
     """A whole answer. ``headers`` have lower-case names. ``body`` is what JSON held, else text, else ``Unknown``."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: Value = field(repr=False)
     text: str = field(repr=False, default="")
     too_large: bool = False
