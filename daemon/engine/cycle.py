@@ -219,6 +219,7 @@ class Engine:
     async def _visit(self, rule: Rule, desk: Desk, standing: Standing) -> Mapping[str, Sighting]:
         """Look again, by key, at the incidents that are due; those that a slice's time leaves over stay due."""
         named = {directive.incident for directive in standing.directives}
+        named |= {one.id for one in standing.incidents if one.why is Why.PAUSED and not standing.pauses}  # resumed since
         due = [one for one in standing.incidents if one.due is None or one.due <= standing.now or one.id in named]
         due.sort(key=lambda one: (one.due is not None, one.due.timestamp() if one.due else 0.0))
         seen: dict[str, Sighting] = {}
