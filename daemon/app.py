@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import psycopg
@@ -31,8 +32,9 @@ from daemon.domain.value import Timescale
 from daemon.engine.archive import Archive
 from daemon.engine.change import RuleVersion
 from daemon.engine.cycle import Engine, EngineSettings
+from daemon.engine.deliver import Notifier
 from daemon.engine.events import Event, Trouble
-from daemon.engine.ports import Clock, Connector, Events, Store, Unreachable
+from daemon.engine.ports import Channel, Clock, Connector, Events, Store, Unreachable
 from daemon.kinds import Tools
 from daemon.language.ruleset import Ruleset, load_rules
 from daemon.schedule import Schedule
@@ -60,18 +62,15 @@ class Loaded:
 
     config: Config
     ruleset: Ruleset
+    rules: Mapping[str, Rule]
     redact: Redactor
-
-    @property
-    def rules(self) -> Mapping[str, Rule]:
-        """Every rule by name."""
-        return self.ruleset.rules
 
 
 def load(paths: Sequence[Path], env: Mapping[str, str], offline: bool = False) -> Loaded:
-    """Read and check the files. ``offline``: variables and secret files may be missing. Raises ``Mistakes``, all at once."""
+    """Read and check the files; ``offline``: variables and secret files may be missing. Raises ``Mistakes``."""
     config = load_config(paths, env, offline=offline)
-    return Loaded(config, load_rules([config.rules_path], config.vocabulary()), config.redactor)
+    ruleset = load_rules([config.rules_path], config.vocabulary())
+    return Loaded(config, ruleset, {rule.name: rule for rule in ruleset.rules}, config.redactor)
 
 
 @contextmanager
@@ -126,6 +125,7 @@ class App:
     archive: Archive
     connectors: Mapping[str, Connector]
     engine: Engine
+    notifier: Notifier
     events: Events
     clock: Clock
     time: DatabaseTime
@@ -148,11 +148,11 @@ async def open_app(loaded: Loaded, env: Mapping[str, str], subscribers: Sequence
             stack.push_async_callback(connector.close)
         holder = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
         engine_settings = config.document.engine
-        settings = EngineSettings(
-            holder, engine_settings.lease, engine_settings.page, alerts_via=config.alerts_via
-        )
+        settings = EngineSettings(holder, engine_settings.lease, engine_settings.page, alerts_via=config.alerts_via)
         engine = Engine(store, store, connectors, loaded.rules, config.contacts, clock, events, settings)
-        yield App(loaded, store, store, connectors, engine, events, clock, time, holder)
+        channels = {name: cast("Channel", one) for name, one in connectors.items() if one.shape.channel}
+        notifier = Notifier(store, channels, config.contacts, clock, events, holder)
+        yield App(loaded, store, store, connectors, engine, notifier, events, clock, time, holder)
 
 
 def refuse_timescale(timescale: Timescale, config: Config) -> None:
@@ -297,8 +297,7 @@ async def _live(
         logger.info("listening", extra={"fields": {"address": address}})
         for number in range(settings.engine.cycles):
             crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, pulse, outage, logger))
-        notifier = notifier_of(app)
-        crew.start("notifier", keep_on(notifier.run_once, pulse, outage, logger))
+        crew.start("notifier", keep_on(app.notifier.run_once, pulse, outage, logger))
         await _first(stop, crew.fallen)
         logger.info("stopping")
         await app.engine.stop()

@@ -90,10 +90,10 @@ def plan(asked: Asked, rules: tuple[str, ...], limit: int | None) -> int:
 
 @click.command()
 @_RULES
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N cycles.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N rules.")
 @verb
 def heal(asked: Asked, rules: tuple[str, ...], limit: int | None) -> int:
-    """Run one full cycle of each rule, taken as any replica takes it: what another one holds, or what is not due, is left.
+    """Run one full cycle of each rule now, taken as any replica takes it: what another one holds is left.
 
     Notices are written, and delivered by a running daemon. Exit 1 when something needs a person.
     """
@@ -101,14 +101,14 @@ def heal(asked: Asked, rules: tuple[str, ...], limit: int | None) -> int:
 
     async def work() -> tuple[list[str], Status]:
         async with open_app(loaded, os.environ) as app:
-            await activate(app)
+            await app.engine.park_removed(await activate(app))
             done = [name for name in _chosen(loaded, rules)[:limit] if await _cycle(app, name)]
             return done, await ask_status(app.archive)
 
     done, answer = wait_for(work())
 
     def text() -> Iterator[Line]:
-        yield Line("one cycle of: " + (", ".join(done) or "nothing; no rule was due and free"), "head")
+        yield Line("one cycle of: " + (", ".join(done) or "nothing; no rule was free"), "head")
         yield from lines(answer, zone_of(loaded))
 
     asked.tell({"cycles": done, "status": answer}, text, loaded)
@@ -116,5 +116,7 @@ def heal(asked: Asked, rules: tuple[str, ...], limit: int | None) -> int:
 
 
 async def _cycle(app: App, rule: str) -> bool:
+    """Look for new ones at once, then act on what is due by that; whether the rule was free at all."""
+    await app.store.hasten(rule)
     async with renewing(app):
-        return await app.engine.run_cycle([rule])
+        return await app.engine.run_cycle([rule]) and (await app.engine.run_cycle([rule]) or True)

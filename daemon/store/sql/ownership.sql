@@ -117,3 +117,7 @@ FROM chosen WHERE rule.name = chosen.name;
 -- What the rule remembers, replaced.
 -- name: remember_state
 UPDATE rule SET state = state || %(state)s::jsonb WHERE name = %(rule)s::text;
+
+-- A person asks for a cycle: the next scan is due now.
+-- name: hasten
+UPDATE rule SET next_scan_at = least(next_scan_at, rule_time(db_now())) WHERE name = %(rule)s::text;
