@@ -94,8 +94,7 @@ class Rehearsal:
         while busy:
             busy = False
             for engine in self.engines:
-                while await engine.run_cycle():
-                    busy = True
+                busy = await engine.run_cycle() or busy
             while await self.notifier.run_once():
                 busy = True
 
