@@ -13,9 +13,10 @@ from daemon.store.limits import Limits
 from daemon.store.outbox import Outbox
 from daemon.store.ownership import Ownership
 from daemon.store.pool import Pool, boottime
+from daemon.store.retention import Retention
 
 
-class PostgresStore(Ownership, Ledger, Limits, Outbox, PostgresArchive):
+class PostgresStore(Ownership, Ledger, Limits, Outbox, PostgresArchive, Retention):
     """One process's access to the store, whose schema ``migrate`` has made.
 
     ``settle``: the longest of any rule, database time; waited out after a failover (law 18). ``monotonic``: the clock
