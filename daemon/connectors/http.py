@@ -57,7 +57,7 @@ class NextSettings(Settings):
     """How the next page is found: exactly one; null, empty or missing ends the listing."""
 
     cursor: str | None = Field(None, description="Its value is `cursor` in the next request.")
-    page: str | None = Field(None, description="The next page's number, `page` in the next request; the first is 1.")
+    page: str | None = Field(None, description="Whether there is another page, or its number; `page` in the request, 1 at first.")
     link: str | None = Field(None, description="The next page's address, on the same host.")
 
     @model_validator(mode="after")
@@ -547,7 +547,7 @@ def judge(question: _Question, keys: Sequence[str], response: Response | Failed)
     scope = _scope(response) | ({"key": keys[0]} if question.max_keys == 1 else {"keys": list(keys)})
     present = question.present(scope) is True
     absent = question.absent is not None and question.absent(scope) is True
-    if present and absent:
+    if present and absent and not (question.several and question.items(scope) == []):
         return dict.fromkeys(keys, Unknown("the answer reads as present and absent at once"))
     if absent:
         return {keys[0]: Absent()} if len(keys) == 1 else dict.fromkeys(keys, _LEFT_OUT)
@@ -838,6 +838,8 @@ class HttpConnector:
             return None  # the answer's last page leaves it out
         if isinstance(following, Unknown):
             raise Unreachable(f"{records}: where the next page is: {following.reason}")
+        if listing.style == "page" and isinstance(following, bool):
+            following = _number(scope["page"]) + 1 if following else None
         if following is None or following == "":
             return None
         if listing.style == "link":
@@ -870,6 +872,10 @@ def _params(settings: ListSettings, where: str | Mapping[str, Value] | None) -> 
     """Every parameter of the listing; what the rule does not give is null."""
     given = where if isinstance(where, Mapping) else {}
     return {name: _param(given.get(name), FieldType(type_)) for name, type_ in settings.params.items()}
+
+
+def _number(page: Value) -> int:
+    return page if isinstance(page, int) else 1
 
 
 def _param(value: Value, type_: FieldType) -> Value:
