@@ -51,6 +51,7 @@ from daemon.views.doctor import Finding
 
 _GAUGES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(minutes=1)
+_GRACE = 5.0  # seconds for messages that are being sent when we stop
 _DATABASE = "orderheal"
 CRASHED = 70
 """Exit code of a replica that ended by a fault of its own (EX_SOFTWARE)."""
@@ -296,28 +297,32 @@ async def _live(
     async with serving(settings.http.listen, pages) as address, schedule:
         logger.info("listening", extra={"fields": {"address": address}})
         for number in range(settings.engine.cycles):
-            crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, pulse, outage, logger))
-        crew.start("notifier", keep_on(app.notifier.run_once, pulse, outage, logger))
+            crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, pulse, stop, outage, logger))
+        crew.start("notifier", keep_on(app.notifier.run_once, pulse, stop, outage, logger))
         await _first(stop, crew.fallen)
         logger.info("stopping")
+        stop.set()
+        crew.may_end()
+        await pulse.tick()
         await app.engine.stop()
-        await crew.leave()
+        await crew.leave(_GRACE)
     logger.info("stopped")
     return CRASHED if crew.fallen.is_set() else 0
 
 
-async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, outage: Outage, logger: logging.Logger) -> None:
-    """Work as long as there is some, then wait for the next tick. One failed cycle is that rule's matter, not the replica's."""
-    while True:
+async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, stop: asyncio.Event, outage: Outage, logger: logging.Logger) -> None:
+    """Work as long as there is some, then wait for the next tick. A failed cycle is its rule's matter, not the replica's."""
+    while not stop.is_set():
         try:
-            while await work():
+            while not stop.is_set() and await work():
                 outage.ended()
             outage.ended()
         except Unreachable as error:
             outage.began(error)
         except Exception:
             logger.exception("a cycle failed; its lease will run out and it is taken again later")
-        await pulse.wait()
+        if not stop.is_set():
+            await pulse.wait()
 
 
 def _ticks_fail(outage: Outage, logger: logging.Logger) -> Callable[[str, BaseException], None]:

@@ -27,6 +27,7 @@ from daemon.language.mistake import Mistakes
 from daemon.settings import parse_duration
 from daemon.store.embedded import EmbeddedError
 from daemon.store.migrations import StoreError
+from daemon.telemetry.health import BadAddress
 from daemon.views.text import Line, Tone, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,6 +76,8 @@ def guarded(run: Callable[[], object]) -> int:
         return _say("stopped; nothing was done", Exit.USAGE)
     except Mistakes as mistakes:
         return _say(str(mistakes), Exit.USAGE)
+    except BadAddress as error:
+        return _say(str(error), Exit.USAGE)
     except (StoreError, EmbeddedError) as error:
         return _say(str(error), Exit.UNREACHABLE if "reached" in str(error) else Exit.USAGE)
     except Unreachable as error:

@@ -41,9 +41,15 @@ class Crew:
         self._logger.critical(sentence, name, exc_info=info, extra={"fields": {"task": name}})
         self.fallen.set()
 
-    async def leave(self) -> None:
-        """Cancel whatever still runs and wait for it."""
+    def may_end(self) -> None:
+        """From now on a task that ends was asked to."""
         self._leaving = True
+
+    async def leave(self, grace: float = 0.0) -> None:
+        """Wait for whatever still runs, at most ``grace`` seconds, then cancel it."""
+        self.may_end()
+        if grace and self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=grace)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

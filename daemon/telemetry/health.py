@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ async def _converse(pages: Mapping[str, Serve], reader: asyncio.StreamReader, wr
 
 
 class BadAddress(ValueError):
-    """``http.listen`` is no address; the message says what would be right."""
+    """``http.listen`` cannot be listened on; the message says what would be right."""
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -101,13 +102,17 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 @asynccontextmanager
 async def serving(listen: str, pages: Mapping[str, Serve]) -> AsyncIterator[str]:
-    """Serve the pages for the length of the block; gives the real address. Raises OSError, ``BadAddress``."""
+    """Serve the pages for the length of the block; gives the real address. Raises ``BadAddress``."""
     host, port = parse_listen(listen)
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _converse(pages, reader, writer)
 
-    server = await asyncio.start_server(converse, host, port, limit=_HEAD_LIMIT)
+    try:
+        server = await asyncio.start_server(converse, host, port, limit=_HEAD_LIMIT)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "the host is not known"
+        raise BadAddress(f"http.listen: cannot listen on {listen} ({why}); free it, or name another address") from None
     bound: tuple[str, int] = server.sockets[0].getsockname()[:2]
     try:
         yield f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
