@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -41,6 +41,12 @@ class Row:
 
 Kind: TypeAlias = Field | FieldType | Row | None
 """What is known of a name: its field type, the fields of a record, or nothing (``None``: anything goes)."""
+
+
+def _field(kind: Kind) -> Field | None:
+    """The declared field, a bare type being one that is never null."""
+    return Field(kind) if isinstance(kind, FieldType) else kind if isinstance(kind, Field) else None
+
 
 _WORDS = """
     as break const continue else false for function if import in let loop namespace null package return true var void
@@ -78,7 +84,7 @@ class Environment:
         program = self._compile(text, _Source(text, place))
         if program.type != "bool":
             raise Mistakes([Mistake.at(place, f"must be true or false, but this is {_spoken(program.type)}")])
-        return program
+        return replace(program, judges=True)
 
     def value(self, node: Tree, place_of: Callable[[Path], Place], filled: bool = False) -> Computed:
         """A text with ``${…}`` holes, or a list or map of such. A value that is only one hole keeps its type.
@@ -178,6 +184,8 @@ class Program:
     _expression: Any = field(repr=False)
     _kinds: Mapping[str, Kind] = field(repr=False)
     _constants: Mapping[str, Value] = field(repr=False)
+    judges: bool = False
+    """It is a condition: whatever is neither true nor false is ``Unknown``."""
 
     @property
     def place(self) -> Place:
@@ -206,12 +214,22 @@ class Program:
     def __call__(self, scope: Scope) -> Value:
         """The value in this scope."""
         path = _path(self.checked.root)
-        if path and path[0] not in self._constants:
-            return _follow(path, scope)
         try:
-            return self._evaluate(scope)
+            plain = path and path[0] not in self._constants
+            value = self._follow(path, scope) if plain else self._evaluate(scope)
         except Exception as error:  # the promise is a value for every scope; whatever breaks is this subject's doubt
             return Unknown(f"{self.text}: {error}")
+        if self.judges and not isinstance(value, bool | Unknown):
+            return Unknown(f"{self.text} is neither true nor false")
+        return value
+
+    def _follow(self, path: Sequence[str], scope: Scope) -> Value:
+        """A plain reference, without the way through CEL: exact numerics stay exact."""
+        value = _follow(path, scope)
+        declared = _field(self._kinds.get(path[0])) if len(path) == 1 else None
+        if value is None and declared and not declared.nullable:
+            return Unknown(f"{path[0]}: {_NEVER_NULL}")
+        return value
 
     def _evaluate(self, scope: Scope) -> Value:
         doubts: dict[str, str] = {}
@@ -224,10 +242,7 @@ class Program:
         result = self._expression.eval(data=data)
         if result.type() in (cel.Type.ERROR, cel.Type.UNKNOWN):
             return Unknown(_reason(str(result.value()), doubts))
-        value = _outward(result.plain_value())
-        if self.type == "bool" and not isinstance(value, bool):
-            return Unknown(f"{self.text} is neither true nor false")
-        return value
+        return _outward(result.plain_value())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -416,25 +431,42 @@ class _Doubt(Exception):
     """A name has no value that could be handed in."""
 
 
+_NEVER_NULL = "is null, though it is declared never to be"
+_PYTHON: Mapping[FieldType, type | tuple[type, ...]] = {
+    FieldType.STRING: str,
+    FieldType.NUMBER: (int, float, Decimal),
+    FieldType.BOOL: bool,
+    FieldType.TIMESTAMP: datetime,
+    FieldType.DURATION: timedelta,
+    FieldType.LIST: (list, tuple),
+    FieldType.MAP: Mapping,
+}
+
+
+def _fits(value: Value, declared: Field) -> None:
+    """Raises ``_Doubt`` for a value that is not what its field is declared to hold."""
+    if value is None and not declared.nullable:
+        raise _Doubt(_NEVER_NULL)
+    if value is None or isinstance(value, Unknown):
+        return
+    boolean = isinstance(value, bool) and declared.type is not FieldType.BOOL
+    if boolean or not isinstance(value, _PYTHON[declared.type]):
+        raise _Doubt(f"is a {type(value).__name__}, though it is declared a {declared.type}")
+
+
 def _inward(value: Value, kind: Kind, name: str, doubts: dict[str, str]) -> Any:
     """A value as CEL takes it. What is ``Unknown`` is left out, its reason noted: only who reads it becomes unknown."""
+    if declared := _field(kind):
+        _fits(value, declared)
     match value:
         case Unknown():
             raise _Doubt(value.reason)
-        case None:
-            if isinstance(kind, Field) and not kind.nullable:
-                raise _Doubt("is null, though it is declared never to be")
-            return None
-        case bool() | str():
+        case None | bool() | str():
             return value
         case int() | float() | Decimal():
-            return _number(value, kind)
+            return _number(value, declared)
         case datetime():
-            if value.tzinfo is None:
-                raise _Doubt("is a time without a zone")
-            stamp = timestamp_pb2.Timestamp()
-            stamp.FromDatetime(value)
-            return stamp
+            return _stamp(value)
         case timedelta():
             length = duration_pb2.Duration()
             length.FromTimedelta(value)
@@ -446,6 +478,14 @@ def _inward(value: Value, kind: Kind, name: str, doubts: dict[str, str]) -> Any:
     return [_inward(item, inner, f"{name}[{at}]", doubts) for at, item in enumerate(value)]
 
 
+def _stamp(value: datetime) -> Any:
+    if value.tzinfo is None:
+        raise _Doubt("is a time without a zone")
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromDatetime(value)
+    return stamp
+
+
 def _items(value: Mapping[str, Value], fields: Mapping[str, Kind], name: str, doubts: dict[str, str]) -> Iterator[tuple[str, Any]]:
     for key, item in value.items():
         try:
@@ -454,10 +494,9 @@ def _items(value: Mapping[str, Value], fields: Mapping[str, Kind], name: str, do
             doubts[f"{name}.{key}"] = str(doubt)
 
 
-def _number(value: float | Decimal, kind: Kind) -> int | float:
+def _number(value: float | Decimal, declared: Field | None) -> int | float:
     """Declared numbers are doubles, whatever they came as; others keep being whole so that they read as such."""
-    declared = kind.type if isinstance(kind, Field) else kind
-    if declared is FieldType.NUMBER:
+    if declared and declared.type is FieldType.NUMBER:
         return float(value)
     if isinstance(value, Decimal) and value == value.to_integral_value():
         value = int(value)
@@ -500,7 +539,7 @@ def _path(node: tree.Expr) -> tuple[str, ...]:
 
 
 def _follow(path: Sequence[str], scope: Scope) -> Value:
-    """A plain reference, without the way through CEL: exact numerics stay exact."""
+    """``a.b.c`` in nested maps, or ``Unknown`` with how far it led."""
     value: Value = scope
     for at, part in enumerate(path):
         if isinstance(value, Unknown):
@@ -573,6 +612,7 @@ def _add_message(name: str, row: Row, file: Any) -> str:
         scalar, type_name = _field_type(f"{name}_{field_name}", kind, file)
         if isinstance(kind, Row) and kind.many:
             added.label = _FIELD.LABEL_REPEATED
+        added.json_name = f"f{number}"  # the derived ones of order_id and orderId would collide
         added.type = scalar or _FIELD.TYPE_MESSAGE
         if type_name:
             added.type_name = type_name
@@ -584,7 +624,7 @@ def _field_type(name: str, kind: Kind, file: Any) -> tuple[Any, str]:
     """A field's protobuf scalar type, or none and the name of its message type."""
     if isinstance(kind, Row):
         return None, "." + _add_message(name, kind, file)
-    declared = kind if isinstance(kind, Field) else Field(kind) if kind else None
+    declared = _field(kind)
     match declared:
         case Field(FieldType.STRING):
             return (None, ".google.protobuf.StringValue") if declared.nullable else (_FIELD.TYPE_STRING, "")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -195,6 +195,8 @@ class _Compiler:
             self.mistakes.extend(lint.numbers(program, self._names))
             self.mistakes.extend(lint.records(program))
             self.mistakes.extend(lint.words(program, self._words))
+            if moment.remembered:
+                self.mistakes.extend(lint.personal(program, self._names))
 
     def _condition(self, text: Condition, path: Path, moment: lint.Moment) -> Program | None:
         if self._source is None:
@@ -533,7 +535,7 @@ class _Moments:
         self.value = self.record.plus(detect, "detect")
         self.cause = self.detect.plus([*diagnose, "incident"], "diagnose")
         known_later = ["steps", *(["cause"] if self._diagnosed else [])]
-        self.act = self.cause.plus(known_later, "remediate and escalate")
+        self.act = replace(self.cause.plus(known_later, "remediate and escalate"), remembered=True)
         self.line = self.act.plus(["group"], "a line")
         self.resolved = self.act.plus(["resolution"], "on_resolved")
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from daemon.domain.shape import Field, FieldType
+from daemon.domain.shape import Field, FieldType, Role
 from daemon.language import tree
 from daemon.language.cel import RESERVED, Kind, Program, Row
 from daemon.language.mistake import Mistake
@@ -48,6 +48,11 @@ class Reference:
         if isinstance(self.kind, Row):
             return self.kind.nullable and not self.kind.many
         return isinstance(self.kind, Field) and self.kind.nullable
+
+    @property
+    def personal(self) -> bool:
+        """Whether it is data about a person, which is never kept with an incident."""
+        return isinstance(self.kind, Field) and self.kind.role is Role.PERSONAL
 
     @property
     def number(self) -> bool:
@@ -261,6 +266,14 @@ def _takes_records(node: tree.Expr, looping: bool) -> bool:
     return node.function in ("size", "_[_]") or (looping and node.function in ("_+_", "_?_:_"))
 
 
+def personal(program: Program, names: Names) -> Iterator[Mistake]:
+    """Data about a person where only what is kept with an incident is known."""
+    for node, inner in _walk(program.checked.root, names):
+        found = reference(node, inner)
+        if found and found.personal:
+            yield Mistake.at(program.place_of(node), f'"{found.path}" is personal data: it is never kept, told or sent')
+
+
 # --- words -------------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +330,8 @@ class Moment:
     known: frozenset[str]
     where: str
     whys: Mapping[str, str]
+    remembered: bool = False
+    """Only what is kept with the incident is known, not the record as it was read."""
 
     def plus(self, names: Collection[str], where: str | None = None) -> Moment:
         """The moment when these are known too."""
