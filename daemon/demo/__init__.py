@@ -39,13 +39,14 @@ from daemon.store.embedded import EmbeddedPostgres, start_embedded
 from daemon.store.migrations import migrate
 from daemon.store.postgres import PostgresStore
 
-FACTOR: Final = 90.0
-"""How much faster rule time runs: fifteen minutes of grace are ten seconds, a whole ladder not half a minute."""
+FACTOR: Final = 60.0
+"""How much faster rule time runs: a minute is a second, a ladder of three attempts not half a minute."""
 
 _PATIENCE: Final = 100.0  # seconds after which what has not ended yet is said to differ
-_QUIET: Final = 5.0  # seconds for which all must have stayed at its end: longer than any settle
+_QUIET: Final = 6.0  # seconds for which all must have stayed at its end: longer than any settle
 _START: Final = 60.0  # seconds for the daemon to have looked round once
 _STOP: Final = 15.0  # seconds for the daemon to give back what it holds
+_WIDTH: Final = 132  # columns of what is printed where no terminal says how many it has
 _LOOK: Final = 0.4  # seconds between two looks
 
 
@@ -55,6 +56,8 @@ def run_demo(*, keep: bool = False, json: bool = False, config: Path = Path("con
     ``keep`` stays up afterwards, until interrupted; ``json`` prints nothing on stdout but the summary for programs.
     """
     out = Console(stderr=json, highlight=False)
+    if not out.is_terminal:
+        out.width = _WIDTH
     try:
         with _terminated(), tempfile.TemporaryDirectory(prefix="orderheal-") as folder:
             out.print("starting PostgreSQL and the sandbox …")
@@ -130,11 +133,12 @@ async def _daemon(setting: Setting, log: Log) -> AsyncIterator[Process]:
         start_new_session=True,
     )  # fmt: skip
     assert daemon.stdout is not None
+    following = asyncio.create_task(log.follow(daemon.stdout), name="the log")
     try:
-        with _running(log.follow(daemon.stdout), "the log"):
-            yield daemon
+        yield daemon
     finally:
         await _stop(daemon)
+        await following
 
 
 async def _stop(daemon: Process) -> None:

@@ -73,13 +73,12 @@ def sentence(line: str, crowd: frozenset[str] = frozenset()) -> str | None:
         at, message = datetime.fromisoformat(entry.pop("at")), str(entry.pop("message"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return line.rstrip() or None
-    if entry.get("key") in crowd or (entry.pop("rule", None) in crowd and "key" in entry):
+    subject = str(entry.pop("key", ""))
+    if subject in crowd:
         return None
-    entry.pop("level", None)
-    entry.pop("incident", None)
-    subject = entry.pop("key", "")
-    rest = " ".join(f"{name}={value}" for name, value in entry.items() if not isinstance(value, dict | list))
-    return " ".join(part for part in (f"{at:%H:%M:%S}", message, str(subject), rest) if part)
+    untold = ("level", "incident", *(("rule",) if subject else ()))
+    rest = " ".join(f"{name}={value}" for name, value in entry.items() if name not in untold)
+    return " ".join(part for part in (f"{at:%H:%M:%S}", message, subject, rest) if part)
 
 
 class Watch:

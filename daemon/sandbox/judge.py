@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from daemon.domain.incident import Incident
+from daemon.domain.incident import Incident, Resolution
 from daemon.sandbox.scenario import Ends, Scenario
 from daemon.sandbox.world import Subject, World
 
 CROWD = 100
 """From so many copies on, a fault is judged by its rule alone, not by the incident of each copy."""
+
+_WELL = (Resolution.HEALED, Resolution.HANDLED, Resolution.SELF_HEALED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def judge(scenario: Scenario, subjects: Sequence[Subject], all_seen: Seen) -> Ve
     states = Counter(_state(scenario, subject, all_seen) for subject in subjects)
     calls = [all_seen.calls.get(subject.key, 0) for subject in subjects]
     incidents = [all_seen.incidents.get(subject.key) for subject in subjects]
-    waits = sorted(one.ended - one.opened for one in incidents if one is not None and one.ended is not None)
+    waits = [one.ended - one.opened for one in incidents if one and one.ended and one.resolution in _WELL]
     return Verdict(
         scenario.name,
         scenario.rule,
@@ -73,7 +75,7 @@ def judge(scenario: Scenario, subjects: Sequence[Subject], all_seen: Seen) -> Ve
         expected(ends),
         ", ".join(f"{state}" if len(states) == 1 else f"{state} {n}" for state, n in sorted(states.items())),
         _span(min(calls, default=0), max(calls, default=0)),
-        waits[-1] if waits else None,
+        max(waits, default=None),
         tuple(_differences(scenario, subjects, states, calls, all_seen)),
     )
 
