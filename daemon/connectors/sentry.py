@@ -122,7 +122,7 @@ class SentryConnector:
             enable_backpressure_handling=False,
             max_breadcrumbs=0,
             before_send=_without_blanks,
-            max_value_length=_MESSAGE,
+            max_value_length=100_000,  # cut already, by characters and visibly
         )
 
     async def deliver(self, dispatch: Dispatch) -> Outcome:

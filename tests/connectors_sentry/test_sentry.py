@@ -1,0 +1,284 @@
+"""Telling Sentry over real HTTP on loopback: the envelope as Sentry would read it, and what becomes of its answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from pydantic import ValidationError
+from sentry_sdk.envelope import Envelope
+
+from daemon.clock import HandClock
+from daemon.connectors.sentry import KIND, SentryConnector, SentrySettings
+from daemon.domain.attempt import NOT_CONNECTED, Outcome, Result
+from daemon.domain.notice import Dispatch, Notice, NoticeKind
+from daemon.domain.rule import Severity
+from daemon.domain.value import Timescale
+from daemon.engine.events import Event
+from daemon.kinds import Tools
+from daemon.settings import Redactor, Secret
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+KEY = "canarysentrykey0123456789abcdef"
+
+
+LIMITS = "9:error:key, 2700:transaction:key, 30:default;error:key"
+
+
+@dataclass
+class Project:
+    """A project that answers from a script, then takes everything; keeps what it got."""
+
+    script: list[tuple[int, object, Mapping[str, str]]] = field(default_factory=list)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+
+    async def take(self, request: web.Request) -> web.StreamResponse:
+        event = Envelope.deserialize(await request.read()).get_event()
+        assert event is not None
+        self.events.append(event)
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        status, answer, headers = self.script.pop(0) if self.script else (200, {"id": event["event_id"]}, {})
+        if isinstance(answer, str):
+            return web.Response(status=status, text=answer, headers=headers)
+        return web.json_response(answer, status=status, headers=headers)
+
+
+class NoQuota:
+    async def reserve(self, target: str, rate: float, burst: int, tokens: int) -> float:
+        return 4.0
+
+    async def push(self, target: str, until_db: datetime) -> None:
+        pass
+
+
+@dataclass
+class There:
+    project: Project
+    connector: SentryConnector
+    events: list[Event]
+
+    async def tell(self, **changes: Any) -> Outcome:
+        return await self.connector.deliver(letter(**changes))
+
+
+@asynccontextmanager
+async def sentry(*script: tuple[int, object, Mapping[str, str]], port: int | None = None, **more: Any) -> AsyncIterator[There]:
+    project, events = Project(list(script)), list[Event]()
+    app = web.Application()
+    app.router.add_post("/api/7/envelope/", project.take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    dsn = Secret(f"http://{KEY}@127.0.0.1:{port or runner.addresses[0][1]}/7")
+    tools = Tools(HandClock(), NoQuota(), events.append, Timescale(NOW), lambda: NOW, redact=Redactor([dsn]))
+    connector = SentryConnector("sentry", SentrySettings.model_validate({"dsn": dsn, **more}), tools)
+    try:
+        yield There(project, connector, events)
+    finally:
+        await connector.close()
+        await runner.cleanup()
+
+
+EVIDENCE = {
+    "kind": "begin",
+    "count": 2,
+    "value": {"RUB": "100", "AED": "5"},
+    "next": "no more attempts",
+    "commands": ["orderheal incidents claim i1", "orderheal explain N1"],
+    "subjects": [
+        {"incident": "i1", "key": "N1", "cause": None, "steps": [{"step": "upload", "attempts": 3, "reason": "404"}]},
+        {"incident": "i2", "key": "N2", "steps": []},
+    ],
+    "last_request": {"call": "api.upload", "body": '{"id": "N1"}'},
+    "last_reply": {"status": 404, "body": "x" * 9000},
+}
+
+
+def letter(id: str = "d1", **changes: Any) -> Dispatch:
+    notice = Notice(
+        "n1", "stuck/team/address", "stuck", 1, NoticeKind.BEGIN, 1, "team", Severity.WARNING, NOW, "Stuck orders", "Look at N1",
+        ours="Runbook: docs/x.md", group="address", count=2, runbook="docs/x.md", context=EVIDENCE,
+    )  # fmt: skip
+    return Dispatch(id, replace(notice, **changes), "team", "sentry", {}, mirror=True)
+
+
+async def test_the_event_is_what_sentry_would_show() -> None:
+    async with sentry(environment="shop", release="1.2") as there:
+        outcome = await there.tell()
+    (event,) = there.project.events
+    assert (outcome.result, outcome.reference) == (Result.DONE, event["event_id"])
+    assert f"sentry_key={KEY}" in there.project.headers[0]["x-sentry-auth"]
+    assert event["fingerprint"] == ["stuck", "address"]
+    assert (event["level"], event["environment"], event["release"]) == ("warning", "shop", "1.2")
+    assert event["message"]["formatted"] == "Stuck orders\nLook at N1\nRunbook: docs/x.md"
+    assert event["tags"] == {
+        "rule": "stuck", "group": "address", "kind": "begin", "severity": "warning", "contact": "team", "count": "2", "episode": "1",
+    }  # fmt: skip
+    assert event["timestamp"].startswith("2026-03-02T09:00:00")
+
+
+async def test_the_evidence_stands_in_contexts_that_nothing_cuts() -> None:
+    async with sentry() as there:
+        await there.tell()
+    contexts = there.project.events[0]["contexts"]
+    assert contexts["problem"]["value"] == "RUB: 100, AED: 5"
+    assert contexts["problem"]["commands"] == "orderheal incidents claim i1\norderheal explain N1"
+    assert contexts["problem"]["next"] == "no more attempts"
+    assert contexts["problem"]["runbook"] == "docs/x.md"
+    assert contexts["subject 01"] == {"incident": "i1", "key": "N1", "steps": "step: upload, attempts: 3, reason: 404"}
+    assert contexts["subject 02"] == {"incident": "i2", "key": "N2"}
+    assert contexts["last request"] == {"call": "api.upload", "body": '{"id": "N1"}'}
+    assert contexts["last reply"]["status"] == 404
+    assert len(contexts["last reply"]["body"]) == 4000
+    assert contexts["last reply"]["body"].endswith("…")
+
+
+async def test_one_problem_is_one_issue_whatever_is_told_of_it() -> None:
+    async with sentry() as there:
+        await there.tell()
+        await there.tell(id="d2", kind=NoticeKind.END, episode=2, text="other words", severity=Severity.CRITICAL)
+        await there.tell(id="d3", group="region")
+        await there.tell(id="d4", rule="other")
+        await there.tell(id="d5", group="")
+        await there.tell(id="d6", group="", rule="", problem="connector/ozon")
+    assert [event["fingerprint"] for event in there.project.events] == [
+        ["stuck", "address"],
+        ["stuck", "address"],
+        ["stuck", "region"],
+        ["other", "address"],
+        ["stuck"],
+        ["connector/ozon"],
+    ]
+    assert there.project.events[1]["level"] == "info"
+
+
+@pytest.mark.parametrize(("severity", "level"), [(Severity.CRITICAL, "fatal"), (Severity.WARNING, "warning"), (Severity.INFO, "info")])
+async def test_the_level_follows_the_severity(severity: Severity, level: str) -> None:
+    async with sentry() as there:
+        await there.tell(severity=severity)
+    assert there.project.events[0]["level"] == level
+
+
+async def test_tags_are_one_line_within_what_sentry_keeps() -> None:
+    async with sentry() as there:
+        await there.tell(group="a\nb " + "x" * 300)
+    tag = there.project.events[0]["tags"]["group"]
+    assert tag.startswith("a b x")
+    assert len(tag) == 200
+    assert tag.endswith("…")
+
+
+async def test_a_long_message_is_cut_where_it_is_seen() -> None:
+    async with sentry() as there:
+        await there.tell(text="x" * 20000)
+    message = there.project.events[0]["message"]["formatted"]
+    assert len(message) == 8000
+    assert message.endswith("…")
+
+
+async def test_sent_again_it_is_the_same_event() -> None:
+    async with sentry((500, "", {})) as there:
+        await there.tell()
+        await there.tell()
+        await there.tell(id="d2")
+    first, again, other = (event["event_id"] for event in there.project.events)
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("sentence", "answer", "result", "seconds"),
+    [
+        ("accepted", (200, {"id": "x"}, {}), "done", None),
+        ("limits for the next event do not undo this one", (200, {"id": "x"}, {"X-Sentry-Rate-Limits": "60::key"}), "done", None),
+        ("429 with Retry-After", (429, {}, {"Retry-After": "17"}), "later", 17),
+        ("429 with a limit for all", (429, {}, {"X-Sentry-Rate-Limits": "60::organization"}), "later", 60),
+        ("the longest one for events counts", (429, {}, {"X-Sentry-Rate-Limits": LIMITS}), "later", 30),
+        ("a limit for others is none of ours", (429, {}, {"X-Sentry-Rate-Limits": "2700:transaction:key"}), "later", None),
+        ("429 alone", (429, {}, {}), "later", None),
+        ("a wrong key", (401, {"detail": "bad"}, {}), "refused", None),
+        ("a project that is gone", (404, "", {}), "refused", None),
+        ("too large", (413, "", {}), "refused", None),
+        ("Sentry is ill", (502, "<html>", {}), "unknown", None),
+        ("a page of HTML with status 200 is nobody's acceptance", (200, "<html>hello</html>", {}), "unknown", None),
+    ],
+)  # fmt: skip
+async def test_an_undelivered_page_is_known_as_such(
+    sentence: str, answer: tuple[int, object, Mapping[str, str]], result: str, seconds: int | None
+) -> None:
+    async with sentry(answer) as there:
+        outcome = await there.tell()
+    assert outcome.result == Result(result), sentence
+    assert outcome.retry_at_db == (None if seconds is None else NOW + timedelta(seconds=seconds)), sentence
+    assert len(there.project.events) == 1, "one dispatch is one request"
+
+
+async def test_nobody_there_is_later_and_the_key_is_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with sentry((500, f"bad key {KEY}", {}), port=None) as there:
+        echoed = await there.tell(text=f"a reply that echoed {KEY}")
+    async with sentry(port=1) as nobody:
+        missed = await nobody.tell()
+    assert (missed.result, missed.reason) == (Result.LATER, NOT_CONNECTED)
+    shown = [repr(echoed), repr(missed), caplog.text, repr(there.connector), *map(repr, there.events + nobody.events)]
+    assert all("canary" not in text for text in shown)
+    assert "canary" not in str(there.project.events)
+
+
+async def test_the_shared_rate_is_kept() -> None:
+    async with sentry(rate="1/s") as there:
+        outcome = await there.tell()
+    assert (outcome.result, outcome.retry_at_db) == (Result.LATER, NOW + timedelta(seconds=4))
+    assert there.project.events == []
+
+
+async def test_the_sdk_neither_sends_nor_looks_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTRY_RELEASE", "from-the-environment")
+    monkeypatch.setenv("SENTRY_DSN", "http://other@127.0.0.1:9/9")
+    before = threading.active_count()
+    async with sentry() as there:
+        await there.tell()
+        assert threading.active_count() <= before + 1, "no worker of the SDK's own"
+    event = there.project.events[0]
+    assert not {"server_name", "modules", "release", "breadcrumbs", "user", "request"} & set(event)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        (f"https://{KEY}@sentry.example/7", None),
+        (f"http://{KEY}@127.0.0.1:9000/7", None),
+        (f"http://{KEY}@[::1]:9000/7", None),
+        (f"http://{KEY}@localhost/7", None),
+        (f"http://{KEY}@sentry.example/7", "must be https"),
+        (f"http://{KEY}@127.0.0.1.example/7", "must be https"),
+        (f"https://{KEY}@sentry.example/", "is no DSN"),
+        ("https://sentry.example/7", "is no DSN"),
+        (f"ftp://{KEY}@sentry.example/7", "is no DSN"),
+        (KEY, "is no DSN"),
+        ("", "is no DSN"),
+    ],
+)
+def test_a_bad_dsn_is_refused_without_being_shown(dsn: str, said: str | None) -> None:
+    if said is None:
+        assert SentrySettings.model_validate({"dsn": dsn})
+        return
+    with pytest.raises(ValidationError) as caught:
+        SentrySettings.model_validate({"dsn": Secret(dsn)})
+    assert said in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_the_example_of_the_documentation_is_a_setting() -> None:
+    written = {key: value for key, value in yaml.safe_load(KIND.example).items() if key != "type"}
+    written["dsn"] = "https://key@sentry.example/1"
+    assert SentrySettings.model_validate(written).environment == "production"
+    assert KIND.shape(None).channel
