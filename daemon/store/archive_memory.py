@@ -82,8 +82,7 @@ class MemoryArchive:
         return tuple(
             told
             for told in self._told()
-            if (incident is None or incident in told.notice.incidents)
-            and (problem is None or problem == told.notice.problem)
+            if (incident is None or incident in told.notice.incidents) and (problem is None or problem == told.notice.problem)
         )
 
     async def undelivered(self) -> Sequence[Told]:
@@ -136,18 +135,10 @@ class MemoryArchive:
 
     async def recent(self, limit: int) -> Sequence[Happening]:
         """See ``Archive.recent``."""
-        lines = [
-            (entry.at, place, entry.incident, Happening(
-                entry.at, entry.rule, entry.incident, entry.key, "phase", entry.phase, entry.resolution or entry.why,
-                entry.reason))
-            for place, entry in enumerate(self.tables.journal, 1)
-        ]  # fmt: skip
-        tries = [
-            (attempt.ended or attempt.begun, 0, attempt.incident, self._attempted(attempt))
-            for attempt in self.tables.attempts.values()
-        ]
-        ordered = sorted(lines + tries, key=lambda line: line[:3])
-        return tuple(happening for *_, happening in ordered[-limit:])
+        lines = [((entry.at, place, entry.incident, ""), _turned(entry)) for place, entry in enumerate(self.tables.journal, 1)]
+        tries = [((one.ended or one.begun, 0, one.incident, one.id), self._attempted(one)) for one in self.tables.attempts.values()]
+        ordered = sorted(lines + tries, key=lambda line: line[0])
+        return tuple(happening for _, happening in ordered[-limit:])
 
     def _attempted(self, one: Attempt) -> Happening:
         key = self.tables.incidents[one.incident].key
@@ -162,21 +153,22 @@ class MemoryArchive:
     def _balance(self, rule: str) -> Totals:
         mine = [one for one in self.tables.incidents.values() if one.rule == rule]
         ended = Counter(one.resolution for one in mine if not one.live)
-        healing = [
-            one.ended - one.opened for one in mine if one.resolution is Resolution.HEALED and one.ended and not one.live
-        ]
+        healing = [one.ended - one.opened for one in mine if one.resolution is Resolution.HEALED and one.ended and not one.live]
         return Totals(
             rule=rule,
             found=len(mine),
             live=sum(one.live for one in mine),
-            escalated=len(
-                {one.incident for one in self.tables.journal if one.rule == rule and one.phase == "escalated"}
-            ),
+            escalated=len({one.incident for one in self.tables.journal if one.rule == rule and one.phase == "escalated"}),
             calls=sum(_called(one) for one in self.tables.attempts.values() if one.rule == rule),
             median=_median(healing),
             longest=max(healing, default=None),
             **{resolution.value: ended[resolution] for resolution in Resolution},
         )
+
+
+def _turned(entry: Entry) -> Happening:
+    why = entry.resolution or entry.why
+    return Happening(entry.at, entry.rule, entry.incident, entry.key, "phase", entry.phase, why, entry.reason)
 
 
 def _median(spans: Sequence[timedelta]) -> timedelta | None:

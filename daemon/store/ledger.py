@@ -151,9 +151,7 @@ async def _busy(session: Session, intents: Sequence[Intent], now: datetime, own:
 async def _current(session: Session, incidents: Sequence[Incident]) -> set[str]:
     if not incidents:
         return set()
-    rows = await session.rows(
-        _SQL["current"], ids=[one.id for one in incidents], versions=[one.version for one in incidents]
-    )
+    rows = await session.rows(_SQL["current"], ids=[one.id for one in incidents], versions=[one.version for one in incidents])
     return {row["id"] for row in rows}
 
 

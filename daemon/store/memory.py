@@ -55,7 +55,8 @@ class MemoryStore(MemoryArchive):
         for version in rules:
             self._install(version, asked)
         for name in self.tables.rules.keys() - {version.name for version in rules}:
-            self.tables.rules[name].active = False
+            if self.tables.rules[name].active:
+                self.tables.rules[name].active, self.tables.rules[name].revision = False, asked
         open_rules = {one.rule for one in self.tables.incidents.values() if one.live and one.phase is not Phase.PARKED}
         return sorted(name for name in open_rules if name in self.tables.rules and not self.tables.rules[name].active)
 
@@ -140,14 +141,15 @@ class MemoryStore(MemoryArchive):
             return Standing(rule, now)
         live = tuple(self._live(rule))
         held = row.until_db is not None and row.until_db > self._now_db()
-        opened = [one for one in self.tables.attempts.values() if one.rule == rule and one.outcome is None]
+        flights = {one.flight for one in live}
+        going = [one for one in self.tables.attempts.values() if one.rule == rule and (one.outcome is None or one.id in flights)]
         return Standing(
             rule=rule,
             now=now,
             state=row.state,
             scan_due=row.next_scan_at is not None and row.next_scan_at <= now,
             incidents=live,
-            attempts={one.incident: one for one in opened},
+            attempts={one.incident: one for one in going},
             problems=tuple(self._problem(one) for one in self._problems(rule)),
             directives=tuple(self._waiting(rule)),
             pauses=tuple(self._running(rule, now)),
@@ -170,9 +172,7 @@ class MemoryStore(MemoryArchive):
         return replace(problem, delivered=at if episode == problem.episode else None)
 
     def _waiting(self, rule: str) -> list[Directive]:
-        found = [
-            one for one in self.tables.directives.values() if one.rule == rule and one.id not in self.tables.obeyed
-        ]
+        found = [one for one in self.tables.directives.values() if one.rule == rule and one.id not in self.tables.obeyed]
         return sorted(found, key=lambda one: (one.at, one.id))
 
     def _running(self, rule: str | None, now: datetime) -> list[Pause]:
@@ -191,11 +191,7 @@ class MemoryStore(MemoryArchive):
         busy: dict[str, datetime] = {}
         for one in self.tables.attempts.values():
             until = one.ends_by if one.outcome is None else one.settled
-            if (
-                until is not None
-                and (one.outcome is None or until > now)
-                and wanting.get(one.object, set()) - {one.incident}
-            ):
+            if until is not None and (one.outcome is None or until > now) and wanting.get(one.object, set()) - {one.incident}:
                 busy[one.object] = max(until, busy.get(one.object, until))
         return busy
 

@@ -63,9 +63,7 @@ class Ownership:
         timescale = await self.timescale()
         async with self._pool.session() as session:
             anchor = self._pool.monotonic()
-            row = await session.row(
-                _SQL["take"], names=list(holds), digests=list(holds.values()), holder=holder, lease=lease
-            )
+            row = await session.row(_SQL["take"], names=list(holds), digests=list(holds.values()), holder=holder, lease=lease)
             anchored = self._pool.monotonic()
         if row is None:
             return None

@@ -69,9 +69,7 @@ class Pool:
     async def open(self) -> None:
         """Connect, after a look at whether this code may use this schema. Raises ``StoreError``, ``Unreachable``."""
         async with _told():
-            async with await AsyncConnection.connect(
-                self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=10
-            ) as connection:
+            async with await AsyncConnection.connect(self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=10) as connection:
                 await _check_version(Session(connection))
             await self._pool.open(wait=True, timeout=_WAIT)
 
@@ -122,9 +120,7 @@ async def _check_version(session: Session) -> None:
     if found is None or str(found["revision"]) < head():
         raise StoreError("the store's schema is older than this program; run: orderheal db upgrade")
     if found["least_code"] > CODE:
-        raise StoreError(
-            f"the store needs code version {found['least_code']} or later, this program is {CODE}; run a newer release"
-        )
+        raise StoreError(f"the store needs code version {found['least_code']} or later, this program is {CODE}; run a newer release")
 
 
 @asynccontextmanager

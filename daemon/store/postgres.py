@@ -46,7 +46,5 @@ class PostgresStore(Ownership, Ledger, Limits, Outbox, PostgresArchive, Retentio
         await self.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()

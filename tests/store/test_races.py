@@ -84,9 +84,7 @@ async def test_a_gate_that_waited_for_another_sees_that_its_attempt_is_settling(
         )
         waiting = asyncio.create_task(second.admit(theirs[:1], two, ROOM))
         await blocked(other)
-        await other.execute(
-            "UPDATE attempt SET result = 'done', settled = %s WHERE id = 'x'", (postgres.now + timedelta(minutes=5),)
-        )
+        await other.execute("UPDATE attempt SET result = 'done', settled = %s WHERE id = 'x'", (postgres.now + timedelta(minutes=5),))
         await other.commit()
     assert await waiting == {theirs[0].attempt.id: Why.OBJECT_BUSY}
     assert (await second.standing("r1", postgres.now)).attempts == {}
@@ -129,10 +127,7 @@ async def test_the_hourly_ceiling_holds_over_gates_at_the_same_moment(postgres, 
     incidents = tuple(make.incident(f"k{n}") for n in range(12))
     await postgres.store.commit(Change("r", incidents), tenure)
     intents = [make.intent(replace(one, version=1), tenure) for one in incidents]
-    gates = [
-        store.admit([intent], tenure, ROOM)
-        for intent, store in zip(intents, [postgres.store, second] * 6, strict=True)
-    ]
+    gates = [store.admit([intent], tenure, ROOM) for intent, store in zip(intents, [postgres.store, second] * 6, strict=True)]
     refused = [why for some in await asyncio.gather(*gates) for why in some.values()]
     assert refused == [Why.CALLS_PER_HOUR] * 7
 
@@ -190,9 +185,7 @@ async def test_a_message_is_leased_by_one_notifier_only(postgres, second, make):
 
 
 async def test_a_shared_rate_is_exact_over_replicas(postgres, second):
-    waits = await asyncio.gather(
-        *(store.reserve("ozon", 1.0, 7, 1) for _ in range(10) for store in (postgres.store, second))
-    )
+    waits = await asyncio.gather(*(store.reserve("ozon", 1.0, 7, 1) for _ in range(10) for store in (postgres.store, second)))
     assert sum(wait == 0 for wait in waits) == 7
 
 

@@ -125,8 +125,7 @@ async def test_a_lost_connection_is_unreachable_and_the_next_try_connects_again(
     await postgres.store.activate([make.rule()], None)
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'orderheal'"
-            " AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'orderheal' AND datname = current_database()"
         )
     with pytest.raises(Unreachable, match="the store"):
         await postgres.store.now()

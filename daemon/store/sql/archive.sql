@@ -106,15 +106,16 @@ GROUP BY rule;
 -- The last things that happened: journal lines and attempts.
 -- name: recent
 SELECT at, rule, incident, key, kind, word, why, reason FROM (
-    (SELECT at, rule, incident, key, 'phase' AS kind, phase AS word, coalesce(resolution, why) AS why, reason, id AS place
+    (SELECT at, rule, incident, key, 'phase' AS kind, phase AS word, coalesce(resolution, why) AS why, reason,
+            id AS place, '' AS attempt
      FROM journal ORDER BY id DESC LIMIT %(limit)s::integer)
     UNION ALL
     (SELECT coalesce(attempt.ended, attempt.begun), attempt.rule, attempt.incident, incident.key, 'attempt',
-            attempt.body ->> 'step', coalesce(result, 'open'), coalesce(reason, ''), 0
+            attempt.body ->> 'step', coalesce(result, 'open'), coalesce(reason, ''), 0, attempt.id
      FROM attempt JOIN incident ON incident.id = attempt.incident
-     ORDER BY coalesce(attempt.ended, attempt.begun) DESC LIMIT %(limit)s::integer)
-    ORDER BY at DESC, place DESC, incident DESC LIMIT %(limit)s::integer) AS latest
-ORDER BY at, place, incident;
+     ORDER BY coalesce(attempt.ended, attempt.begun) DESC, attempt.id DESC LIMIT %(limit)s::integer)
+    ORDER BY at DESC, place DESC, incident DESC, attempt DESC LIMIT %(limit)s::integer) AS latest
+ORDER BY at, place, incident, attempt;
 
 -- A balance per rule.
 -- name: totals

@@ -8,9 +8,12 @@ FROM rule WHERE name = %(rule)s::text;
 -- name: live
 SELECT body FROM incident WHERE rule = %(rule)s::text AND phase <> 'resolved' ORDER BY opened, id;
 
--- Its open attempts.
+-- Its open attempts, and those whose outcome came when its incident could no longer be written (law 16).
 -- name: open_attempts
-SELECT body FROM attempt WHERE rule = %(rule)s::text AND result IS NULL;
+SELECT body FROM attempt WHERE rule = %(rule)s::text AND result IS NULL
+UNION ALL
+SELECT attempt.body FROM incident JOIN attempt ON attempt.id = incident.body ->> 'flight' AND attempt.result IS NOT NULL
+WHERE incident.rule = %(rule)s::text AND incident.phase <> 'resolved';
 
 -- Its problems; delivered counts for the episode it belongs to.
 -- name: problems
