@@ -97,7 +97,7 @@ class StepState:
     spent: bool = False
     extra: bool = False
     known: int = 0
-    """Attempts with a known outcome; the idempotency key changes only after one (law 5)."""
+    """Attempts that are known to be over; the idempotency key changes only after one (law 5). ``later`` is the same attempt again."""
     response: Value = None
 
 
@@ -156,6 +156,8 @@ class Incident:
     due: datetime | None = None
     why: Why = Why.GRACE
     version: int = 0
+    flight: str | None = None
+    """The attempt that was admitted last and whose outcome is not noted here yet (law 16)."""
 
     @property
     def live(self) -> bool:
@@ -208,8 +210,13 @@ def _relapsed(rule: Rule, previous: Incident, seen: Sighting) -> Incident:
 
 
 def _climbable(steps: Mapping[str, StepState]) -> Mapping[str, StepState]:
-    """After a relapse the ladder goes on with the attempts left: what was spent by health alone may be tried again."""
-    return {id: replace(state, settle_until=None, retry_at=None, laters=0, ill_since=None) for id, state in steps.items()}
+    """After a relapse the ladder goes on with the attempts left, and with new idempotency keys: what was unknown is over by proof."""
+    return {
+        id: replace(
+            state, settle_until=None, retry_at=None, laters=0, ill_since=None, known=state.known + (state.result is Result.UNKNOWN)
+        )
+        for id, state in steps.items()
+    }  # fmt: skip
 
 
 def _healthier(previous: Incident | None, now: datetime) -> int:
@@ -241,7 +248,7 @@ def sighted(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
     if incident.phase is Phase.PROVED:
         base = replace(
             base, phase=Phase.OPEN, relapses=incident.relapses + 1, relapse_at=seen.at, proved_at=None, resolution=None, credit=False, handled=False,
-            steps=_climbable(incident.steps),
+            levels={}, steps=_climbable(incident.steps),
         )  # fmt: skip
     return _with_cause(rule, base, seen)
 
@@ -256,12 +263,20 @@ def _with_cause(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
     return replace(incident, cause=UNDIAGNOSED if late else None, undiagnosed_since=since)
 
 
-def begun(incident: Incident, step: Step, now: datetime) -> Incident:
-    """The incident as it becomes by being let through the gate for one attempt of the step."""
+def begun(incident: Incident, step: Step, now: datetime, flight: str | None = None) -> Incident:
+    """The incident as it becomes by being let through the gate for one attempt of the step (``flight``: its id)."""
     state = incident.steps.get(step.id) or StepState(began=now)
     if state.ill_since is not None:
         state = replace(state, began=state.began + (now - state.ill_since), ill_since=None)
-    return replace(incident, steps={**incident.steps, step.id: state}, why=Why.SETTLING)
+    return replace(incident, steps={**incident.steps, step.id: state}, why=Why.SETTLING, flight=flight)
+
+
+def stopped_by_illness(incident: Incident, step: Step, now: datetime) -> Incident:
+    """The incident with a begun step's time standing still, because its connector lets nobody in (law 21)."""
+    state = incident.steps.get(step.id)
+    if state is None or state.ill_since is not None:
+        return incident
+    return replace(incident, steps={**incident.steps, step.id: replace(state, ill_since=now)})
 
 
 def waiting(incident: Incident, step: Step, now: datetime) -> Incident:
@@ -282,6 +297,7 @@ def recorded(incident: Incident, step: Step, attempt: Attempt, retry_at: datetim
     """
     assert attempt.outcome is not None and attempt.ended is not None
     outcome, ended = attempt.outcome, attempt.ended
+    incident = replace(incident, flight=None)
     if outcome.result is Result.NOT_SENT:
         return replace(incident, due=ended)
     state = incident.steps.get(step.id) or StepState(began=attempt.begun)
@@ -320,20 +336,25 @@ def _postponed(state: StepState, step: Step, attempt: Attempt, retry_at: datetim
     laters = state.laters if ill else state.laters + 1
     pause = step.backoff.ceiling(max(laters, 1)) * share(f"{attempt.id}/{laters}")
     return replace(
-        state, laters=laters, known=state.known + 1, retry_at=retry_at or attempt.ended + pause, settle_until=None,
+        state, laters=laters, retry_at=retry_at or attempt.ended + pause, settle_until=None,
         ill_since=(state.ill_since or attempt.ended) if ill else None,
     )  # fmt: skip
 
 
 def _arrived(state: StepState, step: Step, attempt: Attempt) -> StepState:
-    """``done`` or ``unknown``: it may have had its effect; look after settle, and only then go on."""
+    """``done`` or ``unknown``: it may have had its effect; look after settle, and only then go on.
+
+    Settle runs from the answer's arrival; without an answer from ``ends_by``, for until then it may still arrive (law 9).
+    """
     assert attempt.outcome is not None and attempt.ended is not None
     unknown = attempt.outcome.result is Result.UNKNOWN
+    silent = unknown and attempt.outcome.reply is None
+    heard = max(attempt.ended, attempt.ends_by) if silent else attempt.ended
     never_again = unknown and step.delivery is Delivery.AT_MOST_ONCE
     crashed = unknown and attempt.outcome.reason == CRASHED and not never_again
     return replace(
         state, tries=state.tries + 1, known=state.known + (not unknown), laters=0, ill_since=None, retry_at=None,
-        settle_until=attempt.ended + step.settle, spent=state.spent or never_again, extra=state.extra or crashed,
+        settle_until=heard + step.settle, spent=state.spent or never_again, extra=state.extra or crashed,
     )  # fmt: skip
 
 

@@ -267,7 +267,7 @@ def _stand(desk: _Desk, incident: Incident) -> _Standing:
         turn, wake = _turn(desk, incident, level, levels[index - 1] if index else None, reached)
         if pressing is not None and pressing <= desk.now:
             near.add(level.id)
-        since = _since(desk, incident, level, level.id in near)
+        since = _since(desk, incident, level)
         if since is not None:
             reached[level.id] = since
         elif level.id in near or (turn is not None and turn <= desk.now):
@@ -287,9 +287,12 @@ def _pressing_from(incident: Incident, level: Level, first: bool) -> datetime | 
     return incident.deadline - lead
 
 
-def _since(desk: _Desk, incident: Incident, level: Level, near: bool) -> datetime | None:
-    """Since when the level is told of the subject, if it still is. One whose episode is over begins anew."""
-    if not (near or _needs_person(incident)) or not desk.problem(level, incident).active:
+def _since(desk: _Desk, incident: Incident, level: Level) -> datetime | None:
+    """Since when the level is told of the subject, if it still is: until it ends, also while it is tried once more.
+
+    One whose episode is over begins anew.
+    """
+    if not _open(incident) or not desk.problem(level, incident).active:
         return None
     return incident.levels.get(level.id)
 

@@ -92,7 +92,8 @@ class Telling:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Everything a cycle starts from. ``incidents`` are the live ones; ``attempts`` the open ones by incident id.
+    """Everything a cycle starts from. ``incidents`` are the live ones; ``attempts`` the open ones by incident id,
+    and those with an outcome that their incident does not know of yet.
 
     ``busy`` maps an object to the moment until which an attempt on it by *another incident* is in flight or settling.
     ``calls`` are the times of this rule's calls in the last hour, oldest first. ``unfinished``: cycles before this one that

@@ -21,7 +21,7 @@ from daemon.domain.standing import Illness, Standing
 from daemon.engine.change import Change, Conclusion, Intent, Tenure
 from daemon.engine.events import Attempted, Event
 from daemon.engine.look import lag, visit
-from daemon.engine.ports import Clock, Connector, Events, Quota, Store
+from daemon.engine.ports import Clock, Connector, Events, Quota, Store, Unreachable
 from daemon.engine.propose import Proposal, Resolved, Surroundings, news, resolve, routed
 
 ROOM = timedelta(seconds=5)
@@ -46,6 +46,13 @@ class Desk:
     tenure: Callable[[], Tenure]
     going: Callable[[], bool]
 
+    async def commit(self, change: Change) -> None:
+        """Write it. A commit without an answer is read back by its id: the same one once more does nothing (law 18)."""
+        try:
+            await self.store.commit(change, self.tenure())
+        except Unreachable:
+            await self.store.commit(change, self.tenure())
+
     def earliest(self) -> datetime:
         """Rule time, no later than the true one."""
         return self.tenure().earliest(self.clock.monotonic())
@@ -62,9 +69,10 @@ class Desk:
 
 @dataclass(slots=True)
 class Ledger:
-    """The cycle's incidents as they are stored now, and what is still to be written."""
+    """The cycle's incidents and ill connectors as they are stored now, and what is still to be written."""
 
     incidents: dict[str, Incident]
+    illnesses: dict[str, Illness] = field(default_factory=dict)
     unwritten: set[str] = field(default_factory=set)
     notices: list[Notice] = field(default_factory=list)
     ill: dict[str, Illness] = field(default_factory=dict)
@@ -83,7 +91,7 @@ class Ledger:
 
 async def act(desk: Desk, rule: Rule, standing: Standing, proposal: Proposal) -> Mapping[str, Incident]:
     """Perform what the proposal wants; gives all incidents as they are stored afterwards."""
-    ledger = Ledger(dict(proposal.incidents))
+    ledger = Ledger(dict(proposal.incidents), dict(standing.illnesses))
     standing = replace(standing, attempts={}, state=replace(standing.state, held=proposal.held))
     queue = [(incident.id, decision) for incident, decision in proposal.decisions if isinstance(decision, Act)]
     used = 0
@@ -98,7 +106,7 @@ async def act(desk: Desk, rule: Rule, standing: Standing, proposal: Proposal) ->
         else:
             for id in part:
                 ledger.put(replace(ledger.incidents[id], why=Why.RATE, due=desk.earliest() + timedelta(seconds=PATIENCE)))
-    await _flush(desk, rule, standing, ledger)
+    await _flush(desk, rule, ledger)
     return ledger.incidents
 
 
@@ -133,7 +141,7 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
             wanted.append((one, incident))
     intents = [_intent(desk, rule, one) for one, _ in wanted]
     if ledger.unwritten:
-        await _flush(desk, rule, standing, ledger)
+        await _flush(desk, rule, ledger)
     if not intents:
         return 0
     kept_out = await desk.store.admit([intent for intent, _ in intents], desk.tenure(), ROOM)
@@ -143,7 +151,11 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
             _kept_out(ledger, rule, intent, why, now)
         else:
             ledger.stored(intent.incident)
-    await asyncio.gather(*(_send(desk, rule, ledger, intent, decision) for intent, decision in admitted))
+    sends = (_send(desk, rule, ledger, intent, decision) for intent, decision in admitted)
+    # All of them end before we go on, or go: a rule is given back only when nothing is in flight (law 16).
+    for failed in await asyncio.gather(*sends, return_exceptions=True):
+        if isinstance(failed, BaseException):
+            raise failed
     return len(admitted)
 
 
@@ -167,12 +179,12 @@ def _intent(desk: Desk, rule: Rule, one: Resolved) -> tuple[Intent, Act]:
         digest=rule.digest, request=one.request, begun=now, ends_by=now + bound * tenure.timescale.factor,
         holder=tenure.holder, epoch=tenure.epoch, follow_up=one.decision.follow_up,
     )  # fmt: skip
-    return Intent(attempt, begun(incident, step, now)), one.decision
+    return Intent(attempt, begun(incident, step, now, attempt.id)), one.decision
 
 
 async def _send(desk: Desk, rule: Rule, ledger: Ledger, intent: Intent, act: Act) -> None:
     """The call, once, and its outcome; a cancelled one is recorded as unknown before we go (law 16)."""
-    outcome, cancelled = await _performed(desk, intent.attempt.request)
+    outcome, cancelled = await _performed(desk, intent.attempt)
     attempt, incident = concluded(desk, ledger.incidents[intent.incident.id], intent.attempt, act, outcome)
     if await asyncio.shield(desk.store.conclude([Conclusion(attempt, incident)], desk.tenure())):
         ledger.stored(incident)
@@ -182,8 +194,10 @@ async def _send(desk: Desk, rule: Rule, ledger: Ledger, intent: Intent, act: Act
         raise asyncio.CancelledError
 
 
-async def _performed(desk: Desk, request: Request) -> tuple[Outcome, bool]:
-    if desk.tenure().left(desk.clock.monotonic()) < ROOM / 2 or not desk.going():
+async def _performed(desk: Desk, attempt: Attempt) -> tuple[Outcome, bool]:
+    request, tenure = attempt.request, desk.tenure()
+    overslept = desk.latest() > attempt.begun + ROOM * tenure.timescale.factor  # its answer might come after ends_by
+    if overslept or tenure.left(desk.clock.monotonic()) < ROOM / 2 or not desk.going():
         return Outcome(Result.NOT_SENT, Why.LEASE_SHORT), False
     try:
         return await desk.around.connectors[request.connector].perform(request), False
@@ -221,18 +235,17 @@ def _attempted(rule: Rule, incident: Incident, attempt: Attempt) -> Event:
     return Attempted(rule.name, incident.id, incident.key, attempt.step, attempt.number, outcome.result, outcome.reason)
 
 
-async def _flush(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger) -> None:
+async def _flush(desk: Desk, rule: Rule, ledger: Ledger) -> None:
     """Write what the slices left: incidents that no longer act, connectors that fell ill or got well, faults."""
-    well = tuple(name for name in ledger.well if name in standing.illnesses)
-    ill = tuple(
-        replace(one, since=standing.illnesses[name].since) if name in standing.illnesses else one for name, one in ledger.ill.items()
-    )
+    known = ledger.illnesses
+    well = tuple(name for name in ledger.well if name in known)
+    ill = tuple(replace(one, since=known[name].since) if name in known else one for name, one in ledger.ill.items())
     now = desk.earliest()
     notices = [*ledger.notices]
     if rule.mode is not Mode.OBSERVE:
-        begun_now = [one for one in ill if one.connector not in standing.illnesses]
+        begun_now = [one for one in ill if one.connector not in known]
         notices += [ill_notice(one.connector, one, True, now, rule.owner, desk.around.words, rule.name) for one in begun_now]
-        over = [standing.illnesses[name] for name in well]
+        over = [known[name] for name in well]
         notices += [ill_notice(one.connector, one, False, now, rule.owner, desk.around.words, rule.name) for one in over]
     change = Change(
         rule=rule.name,
@@ -244,9 +257,10 @@ async def _flush(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger) -> 
     )
     if change.empty:
         return
-    await desk.store.commit(change, desk.tenure())
+    await desk.commit(change)
     for incident in change.incidents:
         ledger.stored(incident)
+    ledger.illnesses = {name: one for name, one in {**known, **ledger.ill}.items() if name not in well}
     ledger.notices.clear()
     ledger.ill.clear()
     ledger.well.clear()

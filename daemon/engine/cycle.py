@@ -206,7 +206,7 @@ class Engine:
         state = replace(standing.state, held=proposal.held)
         change = replace(proposal.change, state=state if state != standing.state else None)
         if not change.empty:
-            await self._store.commit(change, desk.tenure())
+            await desk.commit(change)
         announce(self._events, rule, standing.incidents, standing.state, change)
         proposal = replace(proposal, incidents={**proposal.incidents, **change.stored()})
         incidents = await act(desk, rule, standing, proposal)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from daemon.domain.attempt import CRASHED, Attempt, Outcome, Request, Result
 from daemon.domain.decide import Act, Close, Decision, Escalate, Wait, decide, idempotency_key
@@ -23,6 +23,7 @@ from daemon.domain.incident import (
     recorded,
     scope_of,
     sighted,
+    stopped_by_illness,
     waiting,
 )
 from daemon.domain.notice import Dispatch, Notice, fault_notice, guard_notice, route, tell, was_told
@@ -77,15 +78,16 @@ class Resolved:
 def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around: Surroundings, now: datetime) -> Proposal:
     """The proposal of one cycle. ``seen``: sightings of this cycle by incident id; the other incidents are only told about."""
     before = {incident.id: incident for incident in standing.incidents}
-    crashed = {attempt.incident: lost(attempt) for attempt in standing.attempts.values() if attempt.ends_by <= now}
-    incidents = _prepared(rule, before, crashed, standing, now)
+    ended = {id: attempt for id, attempt in standing.attempts.items() if attempt.outcome}
+    crashed = {id: lost(attempt) for id, attempt in standing.attempts.items() if not attempt.outcome and attempt.ends_by <= now}
+    incidents = _prepared(rule, before, {**ended, **crashed}, standing, now)
     incidents |= {id: sighted(rule, incidents[id], sighting) for id, sighting in seen.items()}
     was = standing.state.held
     held = hold(rule.guard, was, census(incidents.values(), standing.state.population), False, now)
     standing = replace(
         standing,
         state=replace(standing.state, held=held),
-        attempts={id: flight for id, flight in standing.attempts.items() if id not in crashed},
+        attempts={id: flight for id, flight in standing.attempts.items() if id not in crashed and id not in ended},
     )
     decisions: list[tuple[Incident, Decision]] = []
     requests: dict[str, Request] = {}
@@ -121,11 +123,11 @@ def lost(attempt: Attempt) -> Attempt:
 
 
 def _prepared(
-    rule: Rule, before: Mapping[str, Incident], crashed: Mapping[str, Attempt], standing: Standing, now: datetime
+    rule: Rule, before: Mapping[str, Incident], ended: Mapping[str, Attempt], standing: Standing, now: datetime
 ) -> dict[str, Incident]:
-    """The incidents with what happened since they were written: crashes, people's words, ends of marks."""
+    """The incidents with what happened since they were written: late outcomes, crashes, people's words, ends of marks."""
     incidents = {id: expired(incident, now) for id, incident in before.items()}
-    for id, attempt in crashed.items():
+    for id, attempt in ended.items():
         incidents[id] = recorded(incidents[id], step_of(rule, attempt.step), attempt, None)
     for directive in standing.directives:
         if directive.incident in incidents:
@@ -150,7 +152,10 @@ def resolve(rule: Rule, incident: Incident, standing: Standing, used: int, aroun
     flight = standing.attempts.get(incident.id)
     for _ in range(len(rule.ladder) + len(rule.on_resolved) + 2):
         told = was_told(rule, incident, standing.problems)
-        decision = guarded(rule, incident, decide(rule, incident, flight, told, now), standing, used, now)
+        wanted = decide(rule, incident, flight, told, now)
+        decision = guarded(rule, incident, wanted, standing, used, now)
+        if isinstance(wanted, Act) and isinstance(decision, Wait) and decision.why is Why.CONNECTOR_ILL:
+            incident = stopped_by_illness(incident, wanted.step, now)
         if not isinstance(decision, Act):
             faults += _unfinished(rule, incident, decision)
             settled = applied(rule, incident, decision, now)
@@ -195,10 +200,12 @@ def _missing(value: Value) -> str | None:
 
 def applied(rule: Rule, incident: Incident, decision: Decision, now: datetime) -> Incident:
     """The incident as a decision leaves it, with when it is looked at again."""
-    soon = (incident.last or now) + rule.every
+    soon = now + rule.every
     match decision:
         case Wait(until, why, begins):
             waited = waiting(incident, begins, now) if begins else incident
+            if why in (Why.SETTLING, Why.WAITING):
+                until += _age_of_look(incident, now)
             return replace(waited, why=why, due=max(now, min(until, soon, *_ends_of_marks(incident))))
         case Escalate(why, quarantine):
             phase = Phase.QUARANTINED if quarantine else Phase.ESCALATED
@@ -207,6 +214,11 @@ def applied(rule: Rule, incident: Incident, decision: Decision, now: datetime) -
             return _closed(rule, incident, resolution, why, now)
         case Act():
             return replace(incident, due=now)
+
+
+def _age_of_look(incident: Incident, now: datetime) -> timedelta:
+    """How far a look is dated back: one that must be dated after a moment can only be had so much later (law 9)."""
+    return max(now - (incident.last or now), timedelta(0))
 
 
 def _ends_of_marks(incident: Incident) -> tuple[datetime, ...]:

@@ -138,7 +138,7 @@ async def _opened(desk: Desk, rule: Rule, sweep: Sweep, found: Found) -> tuple[I
 async def _note(desk: Desk, rule: Rule, sweep: Sweep, new: tuple[Incident, ...]) -> None:
     """Write what was found so far, and from where to go on."""
     change = Change(rule.name, incidents=new, state=replace(sweep.state, progress=sweep.progress))
-    await desk.store.commit(change, desk.tenure())
+    await desk.commit(change)
     announce(desk.events, rule, (), sweep.state, change)
     sweep.incidents.update(change.stored())
     sweep.known.update(incident.key for incident in new if incident.live)
@@ -162,7 +162,7 @@ async def _finish(desk: Desk, rule: Rule, standing: Standing, sweep: Sweep, fail
     state, blind = _blindness(rule, state, progress.unknown, failed or sweep.first_doubt, desk.around.words, now)
     notices = (*news(rule, was.held, held, (), desk.around.words, now), *(blind if rule.mode is not Mode.OBSERVE else ()))
     change = Change(rule.name, state=state, notices=notices, dispatches=routed(notices, desk.around, now))
-    await desk.store.commit(change, desk.tenure())
+    await desk.commit(change)
     announce(desk.events, rule, (), was, change)
     seconds = (now - progress.began).total_seconds() / desk.tenure().timescale.factor
     desk.events(Sighted(rule.name, Counter(broken=progress.broken, clean=sweep.clean, unknown=progress.unknown)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 from builders import UPLOAD, at, attempt, clause, constant, field, incident, minutes, rule, seen, sight, state
 
-from daemon.domain.attempt import CONNECTOR_ILL, CRASHED, Outcome, Result
+from daemon.domain.attempt import CONNECTOR_ILL, CRASHED, Outcome, Reply, Result
 from daemon.domain.decide import Act, Close, Decision, Escalate, Wait, decide, idempotency_key
 from daemon.domain.directive import Directive, DirectiveKind
 from daemon.domain.incident import (
@@ -300,7 +300,22 @@ def test_the_idempotency_key_stays_after_unknown_and_changes_after_a_known_outco
     first = idempotency_key(seen(GRACED), UPLOAD)
     assert idempotency_key(concluded(Result.UNKNOWN), UPLOAD) == first
     assert len({first, *(idempotency_key(concluded(result), UPLOAD) for result in (Result.DONE, Result.REFUSED))}) == 2
-    assert idempotency_key(concluded(Result.LATER), UPLOAD) != first
+    assert idempotency_key(concluded(Result.LATER), UPLOAD) == first, "`later` is the same attempt again"
+    after_unknown = concluded(Result.UNKNOWN)
+    assert idempotency_key(concluded(Result.LATER, before=after_unknown), UPLOAD) == first, "what was unknown stays so"
+
+
+def test_a_relapse_begins_with_a_new_idempotency_key_because_the_unknown_was_answered_by_proof() -> None:
+    healed = replace(ENDED, steps={"upload": state(tries=1, result=Result.UNKNOWN, at=at(20))})
+    again = opened(rule(), sight(Verdict.BROKEN, at(60)), healed, "new")
+    assert idempotency_key(again, UPLOAD) != idempotency_key(healed, UPLOAD)
+
+
+def test_without_an_answer_settle_runs_from_when_nothing_can_arrive_any_more() -> None:
+    silent = recorded(begun(seen(GRACED), UPLOAD, GRACED), UPLOAD, attempt(Result.UNKNOWN, at(21), ends_by=at(22)), None)
+    assert silent.steps["upload"].settle_until == at(27)
+    answered = attempt(Result.UNKNOWN, at(21), ends_by=at(22), outcome=Outcome(Result.UNKNOWN, "HTML", reply=Reply(200)))
+    assert recorded(begun(seen(GRACED), UPLOAD, GRACED), UPLOAD, answered, None).steps["upload"].settle_until == at(26)
 
 
 def test_a_follow_up_gives_no_credit() -> None:

@@ -214,14 +214,13 @@ def test_a_second_level_without_a_lead_has_none() -> None:
     assert kinds(told) == []
 
 
-def test_who_comes_back_to_us_and_fails_again_is_told_anew() -> None:
+def test_who_is_tried_once_more_stays_with_those_who_were_told_until_it_ends() -> None:
     retried = stuck(levels={"team": T0, "boss": T0}, phase=Phase.OPEN)
-    ended = say([retried], at(10), [problem(), problem(id="stuck/boss", level="boss", contact="boss")], two())
-    assert kinds(ended) == ["boss end", "team end"]
-    again = say([replace(retried, phase=Phase.ESCALATED)], at(20), ended.problems, two())
-    assert kinds(again) == ["team begin"]
-    assert again.problems[0].episode == 2
-    assert again.levels["i1"]["team"] == at(20)
+    problems = [problem(), problem(id="stuck/boss", level="boss", contact="boss")]
+    assert kinds(say([retried], at(10), problems, two())) == []
+    assert kinds(say([replace(retried, phase=Phase.ESCALATED)], at(20), problems, two())) == []
+    healed = replace(retried, phase=Phase.RESOLVED, resolution=Resolution.HANDLED)
+    assert kinds(say([healed], at(30), problems, two())) == ["boss end", "team end"]
 
 
 # Episodes
@@ -342,7 +341,6 @@ def test_a_guard_holds_growth_reminders_and_ends() -> None:
         ("handled", {"phase": Phase.RESOLVED, "resolution": Resolution.HANDLED}, "Well again", "handled with your help 1"),
         ("gone is an end too", {"phase": Phase.RESOLVED, "resolution": Resolution.GONE}, "Well again", "out of scope 1"),
         ("proof is enough, follow-ups may run", {"phase": Phase.PROVED}, "Well again", "seen clean 1"),
-        ("at work again is not well", {"phase": Phase.OPEN}, "No longer with you", "worked on again"),
     ],
 )
 def test_an_episode_ends_when_nobody_is_told_of_any_more(sentence: str, ended: dict[str, Any], title: str, way: str) -> None:
@@ -355,6 +353,13 @@ def test_an_episode_ends_when_nobody_is_told_of_any_more(sentence: str, ended: d
     assert "1 subject, from 2026-03-02 09:00 UTC, for 1h 30m" in notice.text
     assert (told.problems[0].active, told.problems[0].ended) == (False, at(90))
     assert say([], at(91), told.problems) == Told()
+
+
+def test_who_moved_to_another_group_is_told_there_and_not_called_well_here() -> None:
+    english = {"team": replace(PEOPLE["team"], language="en")}
+    told = say([stuck(levels=KNOWN, cause="region")], at(90), [problem()], people=english)
+    assert kinds(told) == ["team end", "team begin"]
+    assert told.notices[0].title.startswith("No longer with you")
 
 
 def test_one_of_two_well_ends_nothing() -> None:
