@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -230,22 +231,41 @@ class Outage:
 
 
 class Pulse:
-    """A tick that wakes everyone who waits, and the moment of the last one, which shows that the loop is alive."""
+    """A tick that wakes one of those who wait, the longest waiting first, and the moment of the last one.
+
+    One question per tick is enough while nothing is due; when there is, whoever found it goes on without waiting, and the
+    next tick wakes another beside it.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._next = asyncio.Event()
+        self._waiting: deque[asyncio.Event] = deque()
+        self._over = False
         self.last = clock.monotonic()
 
     async def tick(self) -> None:
-        """Wake them."""
+        """Wake one."""
         self.last = self._clock.monotonic()
-        woken, self._next = self._next, asyncio.Event()
-        woken.set()
+        if self._waiting:
+            self._waiting.popleft().set()
+
+    def end(self) -> None:
+        """Wake all; nobody waits from now on."""
+        self._over = True
+        while self._waiting:
+            self._waiting.popleft().set()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._over
 
     async def wait(self) -> None:
-        """Until the next tick."""
-        await self._next.wait()
+        """Until it is one's turn."""
+        if not self._over:
+            turn = asyncio.Event()
+            self._waiting.append(turn)
+            await turn.wait()
 
 
 async def serve(loaded: Loaded, env: Mapping[str, str], logger: logging.Logger) -> int:
@@ -268,12 +288,16 @@ async def _live(
     app: App, board: Board, registry: CollectorRegistry, parked: Sequence[str], stop: asyncio.Event, logger: logging.Logger
 ) -> int:
     settings = app.loaded.config.document
-    pulse, outage, crew = Pulse(app.clock), Outage(app.events), Crew(logger)
+    cycles, post, outage, crew = Pulse(app.clock), Pulse(app.clock), Outage(app.events), Crew(logger)
     overdue = max(10 * settings.engine.poll.total_seconds(), 30.0)
 
     async def alive() -> Mapping[str, str]:
-        late = app.clock.monotonic() - pulse.last
+        late = app.clock.monotonic() - cycles.last
         return {"tick": f"the last one was {late:.0f}s ago"} if late > overdue else {}
+
+    async def poll() -> None:
+        await cycles.tick()
+        await post.tick()
 
     async def ready() -> Mapping[str, str]:
         try:
@@ -289,7 +313,7 @@ async def _live(
         await app.store.prune(settings.engine.keep)
 
     schedule = Schedule(_ticks_fail(outage, logger))
-    schedule.every(settings.engine.poll, "poll", pulse.tick)
+    schedule.every(settings.engine.poll, "poll", poll)
     schedule.every(settings.engine.lease / 3, "renew", app.engine.renew)
     schedule.every(_GAUGES, "gauges", board.refresh)
     schedule.every(_HOUSEKEEPING, "housekeeping", housekeeping)
@@ -297,31 +321,31 @@ async def _live(
     async with serving(settings.http.listen, pages) as address, schedule:
         logger.info("listening", extra={"fields": {"address": address}})
         for number in range(settings.engine.cycles):
-            crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, pulse, stop, outage, logger))
-        crew.start("notifier", keep_on(app.notifier.run_once, pulse, stop, outage, logger))
+            crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, cycles, outage, logger))
+        crew.start("notifier", keep_on(app.notifier.run_once, post, outage, logger))
         await _first(stop, crew.fallen)
         logger.info("stopping")
-        stop.set()
         crew.may_end()
-        await pulse.tick()
+        cycles.end()
+        post.end()
         await app.engine.stop()
         await crew.leave(_GRACE)
     logger.info("stopped")
     return CRASHED if crew.fallen.is_set() else 0
 
 
-async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, stop: asyncio.Event, outage: Outage, logger: logging.Logger) -> None:
+async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, outage: Outage, logger: logging.Logger) -> None:
     """Work as long as there is some, then wait for the next tick. A failed cycle is its rule's matter, not the replica's."""
-    while not stop.is_set():
+    while not pulse.over:
+        busy: object = False
         try:
-            while not stop.is_set() and await work():
-                outage.ended()
+            busy = await work()
             outage.ended()
         except Unreachable as error:
             outage.began(error)
         except Exception:
             logger.exception("a cycle failed; its lease will run out and it is taken again later")
-        if not stop.is_set():
+        if not busy:
             await pulse.wait()
 
 

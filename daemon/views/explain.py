@@ -16,7 +16,7 @@ from datetime import datetime, tzinfo
 from daemon.domain.decide import done_with
 from daemon.domain.incident import Incident, Phase, Why
 from daemon.domain.rule import Mode, Rule, Step
-from daemon.domain.shape import Absent, Present
+from daemon.domain.shape import Present
 from daemon.domain.sight import Because, Sighting, Verdict, normal_key
 from daemon.domain.value import Unknown
 from daemon.engine.archive import Archive
@@ -106,15 +106,14 @@ async def probe(rule: Rule, number: str, connectors: Mapping[str, Connector], no
     source = connectors[rule.detect.connector]
     records = source.shape.records[rule.detect.records]
     name = f"{rule.detect.connector}.{rule.detect.records}"
-    keys: set[str] = set()
-    for by in sorted(records.by):
-        match (await source.ask(rule.detect.records, by, [number], False)).get(number):
-            case Present(some):
-                keys |= {key for record in some if isinstance(key := normal_key(record.get(records.key)), str)}
-            case Unknown(reason) if "cast" not in reason:
-                return [Probed(rule.name, rule.mode, name, trouble=reason)]
-            case Absent() | Unknown() | None:
-                continue
+    answers = [
+        (await source.ask(rule.detect.records, by, [number], False)).get(number, Unknown("not answered")) for by in sorted(records.by)
+    ]
+    doubts = [answer.reason for answer in answers if isinstance(answer, Unknown)]
+    if len(doubts) == len(answers):  # one field that cannot hold such a number is no trouble, an answer to none is
+        return [Probed(rule.name, rule.mode, name, trouble="; ".join(dict.fromkeys(doubts)))]
+    found = [record for answer in answers if isinstance(answer, Present) for record in answer.records]
+    keys = {key for record in found if isinstance(key := normal_key(record.get(records.key)), str)}
     seen = await visit(rule, [_asked(rule, key, now) for key in sorted(keys)], connectors, now, now, False) if keys else {}
     return [Probed(rule.name, rule.mode, name, sighting) for sighting in seen.values()]
 

@@ -212,3 +212,17 @@ def test_a_fault_of_our_own_shows_its_place_and_neither_text_nor_trace(orderheal
 def test_the_module_is_the_command(shop: Shop) -> None:
     said = subprocess.run([__import__("sys").executable, "-m", "daemon", "--version"], capture_output=True, text=True, check=True)
     assert "orderheal" in said.stdout
+
+
+def test_a_service_that_echoes_our_headers_puts_no_secret_anywhere(orderheal: Orderheal, shop: Shop) -> None:
+    shop.answer, shop.heals = (500, {"you sent": f"Bearer {TOKEN}", "token": CHAT_TOKEN}), False
+    said = [orderheal("heal", "--json"), orderheal("incidents", "list", "--json"), orderheal("explain", "OZ-1", "--json")]
+    (incident,) = said[1].json
+    said.append(orderheal("incidents", "show", incident["id"], "--requests"))
+    said.append(orderheal("incidents", "show", incident["id"], "--json"))
+    assert "HTTP 500" in said[3].out
+    assert not [one for one in said if "canary" in one.out + one.err]
+    with psycopg.connect(shop.env["STORE_URL"]) as connection:
+        (kept,) = connection.execute("SELECT body::text FROM attempt").fetchone() or ("",)
+    assert "you sent" in kept
+    assert "canary" not in kept
