@@ -631,15 +631,16 @@ def _expanded(
     expanded = document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"matrix"})
     expanded["name"] = name
     for key, steps in (("remediate", ladder), ("on_resolved", follow_ups)):
-        written = zip(expanded[key], steps, strict=True)
-        expanded[key] = [{"name": step.id, **each, **_delivery(step)} for each, step in written]
+        expanded[key] = [_step_as_read(each, step) for each, step in zip(expanded[key], steps, strict=True)]
     levelled = zip(expanded["escalate"], levels, strict=True)
     expanded["escalate"] = [{"to": level.to, **each, **_before_deadline(level)} for each, level in levelled]
     return expanded
 
 
-def _delivery(step: Step) -> dict[str, str]:
-    return {"delivery": step.delivery.value} if step.call else {}
+def _step_as_read(written: Mapping[str, Any], step: Step) -> dict[str, Any]:
+    if step.wait is not None:
+        return {"name": step.id, "wait": written["wait"], "if": written["if"]}
+    return {"name": step.id, **written, "delivery": step.delivery.value}
 
 
 def _before_deadline(level: Level) -> dict[str, str]:

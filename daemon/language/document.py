@@ -88,7 +88,7 @@ class MoneyDocument(Settings):
 
 
 class DetectDocument(Settings):
-    """What is broken, and how one tells."""
+    """Where records come from, which of them are ours, which are broken, and who is who."""
 
     from_: Source = Field(alias="from", description="What is scanned: `connector.records`.")
     where: str | dict[str, Any] | None = Field(

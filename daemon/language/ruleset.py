@@ -50,6 +50,8 @@ class Ruleset:
 def load_rules(paths: Iterable[FilePath | str], vocabulary: Vocabulary) -> Ruleset:
     """The rules of files and folders (``*.yaml``, ``*.yml``). Raises ``Mistakes`` with all mistakes of all files."""
     mistakes = list(_installation_mistakes(vocabulary))
+    if mistakes:  # said once, not again for every file
+        vocabulary = replace(vocabulary, defaults={}, overrides={})
     try:
         cause_of = classifier(vocabulary.causes)
     except Mistakes as error:
@@ -247,8 +249,15 @@ def _installation_mistakes(vocabulary: Vocabulary) -> Iterator[Mistake]:
 
 
 def _partial_mistakes(model: type[Settings], name: str, partial: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
-    _, mistakes = validate(model, dict(partial), Loaded(Node(place, {})))
+    _, mistakes = validate(model, dict(partial), Loaded(_node(partial, place)))
     yield from (replace(mistake, message=f"{name}: {mistake.message}") for mistake in mistakes)
+
+
+def _node(value: Any, place: Place) -> Node:
+    """A value of the configuration as if it all stood at one place."""
+    if isinstance(value, Mapping):
+        return Node(place, {key: (place, _node(each, place)) for key, each in value.items()})
+    return Node(place, value)
 
 
 def _overrides_of_nothing(vocabulary: Vocabulary, names: Sequence[str], known: bool) -> Iterator[Mistake]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from daemon.domain.shape import Call, Field, FieldType, Incremental, Records, Shape
@@ -112,7 +113,7 @@ POSTINGS = Records(
         **MARKET_ORDERS.fields,
         "posting_number": S,
         "status_since": T_,
-        "carrier": S_,
+        "carrier": S,
         "warehouse": S_,
         "products": L,
     },
@@ -134,6 +135,7 @@ FEEDS = Records(
     where="params",
     params={"within": FieldType.DURATION},
 )
+FEED_STATUS = replace(FEEDS, fields={**FEEDS.fields, "failed": N})
 
 
 def _integration(method: str) -> Shape:
@@ -151,7 +153,7 @@ SHAPES: Mapping[str, Shape] = {
     **{f"{shop}-integration": _integration(method) for shop, method in METHODS.items()},
     **{shop: Shape({"orders": MARKET_ORDERS}) for shop in ("kaspi", "namshi")},
     "ozon": Shape({"orders": MARKET_ORDERS, "postings": POSTINGS}),
-    "lamoda": Shape({"orders": MARKET_ORDERS, "feeds": FEEDS, "feed_status": FEEDS}),
+    "lamoda": Shape({"orders": MARKET_ORDERS, "feeds": FEEDS, "feed_status": FEED_STATUS}),
     "cdek": Shape({"orders": WAYBILLS}),
     "logistic": Shape({"packages": PACKAGES, "outbox": OUTBOX}),
     "bitrix24": Shape(
