@@ -590,7 +590,7 @@ _SESSION: Final = """
            set_config('lock_timeout', %(timeout)s, true),
            set_config('idle_in_transaction_session_timeout', %(idle)s, true),
            set_config('IntervalStyle', 'postgres', true), set_config('DateStyle', 'ISO', true),
-           set_config('cursor_tuple_fraction', '1', true), set_config('transaction_read_only', 'on', true)
+           set_config('cursor_tuple_fraction', '1', true)
 """
 """For this transaction alone, so that it holds behind a pooler as well."""
 

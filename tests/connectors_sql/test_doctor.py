@@ -20,6 +20,8 @@ def reader(database: str) -> Iterator[str]:
     execute(
         database,
         TABLE,
+        "INSERT INTO orders VALUES (1, 'N1')",
+        "ANALYZE orders",  # a table that small is read whole, were it not asked what serves a big one
         sql.SQL("CREATE ROLE {} LOGIN").format(role),
         sql.SQL("GRANT SELECT ON orders TO {}").format(role),
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daemon.connectors.sql import _Listing
 from daemon.domain.shape import Page
 from daemon.domain.value import Unknown
 from daemon.engine.ports import Unreachable
@@ -91,13 +92,19 @@ async def test_rows_that_tie_stay_on_one_page(database: str, hold: bool) -> None
 
 
 @BOTH_WAYS
-async def test_a_key_of_countless_rows_is_told_and_not_kept(database: str, hold: bool) -> None:
+async def test_a_key_of_countless_rows_is_told_and_not_kept(
+    database: str, hold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    page = _Listing.page
+    monkeypatch.setattr(_Listing, "page", lambda *given: kept.append(len(given[1])) or page(*given))
     execute(database, "CREATE TABLE copies AS SELECT least(i, 50) AS k, i AS n FROM generate_series(0, 5000) i")
     execute(database, "INSERT INTO copies VALUES (60, 0)")
     async with connector(database, {"copies": COPIES}) as shop:
         whole = await pages(shop, "copies", size=20, hold=hold)
     assert [record["k"] for page in whole for record in page.records] == [*map(str, range(50)), "60"]
     assert [told for page in whole for told in page.unreadable] == ["more than 1000 rows have one and the same k"]
+    assert max(kept) <= 20 + 1001
 
 
 @BOTH_WAYS
@@ -214,6 +221,16 @@ async def test_a_statement_ends_at_its_timeout(database: str) -> None:
         with pytest.raises(Unreachable, match="longer than its timeout"):
             await listed(shop, where="pg_sleep(60) IS NULL")
         assert len(await listed(shop)) == 25, "and the next one runs"
+
+
+async def test_no_statement_is_left_prepared(database: str) -> None:
+    """A generic plan would lose partial indexes, and a pooler hands the next transaction to another connection."""
+    execute(database, TABLE, NUMBERED)
+    async with connector(database) as shop:
+        for _ in range(8):
+            await listed(shop)
+            await shop.ask("orders", "id", ["1"], True)
+        assert await shop._primary.rows("SELECT name FROM pg_prepared_statements", {}) == []
 
 
 async def test_scans_read_the_replica_and_questions_the_primary(pg_server: Any, database: str) -> None:
