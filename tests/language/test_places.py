@@ -154,8 +154,8 @@ class Inner(Settings):
 
 class Outer(Settings):
     name: str
-    steps: list[Inner] = []
-    named: dict[str, Inner] = {}
+    steps: list[Inner] = Field([])
+    named: dict[str, Inner] = Field({})
 
 
 @pytest.mark.parametrize(
