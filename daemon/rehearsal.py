@@ -54,11 +54,12 @@ class Rehearsal:
         alerts_via: str | None = "sentry",
         lease: timedelta = timedelta(seconds=30),
         page: int = 1000,
+        factor: float = 1.0,
     ) -> None:
         self.clock = HandClock()
         self.start = MONDAY_NOON
         self.world = world(self.start, lambda change: None)
-        self.store = MemoryStore(self.clock, self.start)
+        self.store = MemoryStore(self.clock, self.start, factor)
         self.events: list[Event] = []
         self.rules = {rule.name: rule for rule in rules}
         self.contacts = contacts

@@ -190,6 +190,11 @@ def opened(rule: Rule, seen: Sighting, previous: Incident | None, fresh_id: str)
     return replace(sighted(rule, fresh, seen), due=seen.at)
 
 
+def forgotten(previous: Incident) -> Incident | None:
+    """A told subject that a scan saw well: its key is free again (law 8). ``None`` when there is nothing to forget."""
+    return replace(previous, last=None) if previous.resolution is Resolution.TOLD and previous.last is not None else None
+
+
 def _remembered(rule: Rule, previous: Incident, now: datetime) -> bool:
     anchor = previous.last if previous.resolution is Resolution.TOLD else previous.ended
     return anchor is not None and now < anchor + rule.guard.relapse

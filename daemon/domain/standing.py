@@ -54,6 +54,7 @@ class RuleState:
     held: Held | None = None
     unknown_since: datetime | None = None
     blind_told: bool = False
+    unfinished_told: bool = False
     failed: str = ""
 
 
@@ -97,7 +98,7 @@ class Standing:
 
     ``busy`` maps an object to the moment until which an attempt on it by *another incident* is in flight or settling.
     ``calls`` are the times of this rule's calls in the last hour, oldest first. ``unfinished``: cycles before this one that
-    did not come to their end (law 18).
+    did not come to their end (law 18). ``owner`` and ``severity`` (its rank) are those of the active version, or of the last one.
     """
 
     rule: str
@@ -114,3 +115,5 @@ class Standing:
     tellings: tuple[Telling, ...] = ()
     calls: tuple[datetime, ...] = ()
     unfinished: int = 0
+    owner: str = ""
+    severity: int = 1

@@ -119,6 +119,10 @@ _SAYINGS = {
         "Правила больше нет или оно выключено; {subjects} оставлены без присмотра.",
         "The rule is gone or disabled; {subjects} are left alone.",
     ),
+    "unfinished": (
+        "{count} проходов правила подряд не дошли до конца. Его берут всё реже, чтобы не мешать остальным.",
+        "{count} cycles in a row did not come to their end. The rule is taken ever more rarely, to spare the others.",
+    ),
     "stands_in": ("Это для {contact}: им сейчас не доставить.", "This is for {contact}, whom it cannot reach now."),
 }
 

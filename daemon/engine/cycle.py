@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from daemon.domain.incident import Phase, Why, opened
-from daemon.domain.notice import parked_notice
-from daemon.domain.rule import Contact, Rule, Severity
+from daemon.domain.notice import fault_notice, parked_notice
+from daemon.domain.rule import Contact, Mode, Rule, Severity
 from daemon.domain.sight import Scan, Sighting, Verdict
 from daemon.domain.standing import Standing
 from daemon.domain.words import RUSSIAN, Words
@@ -26,6 +26,9 @@ from daemon.engine.news import announce
 from daemon.engine.ports import Clock, Connector, Events, Quota, Store
 from daemon.engine.propose import Proposal, Surroundings, propose, routed
 from daemon.engine.scan import scan
+
+UNFINISHED = 3
+"""After so many cycles in a row that did not come to their end a rule is told as one that kills its process (law 18)."""
 
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 """Due never: a rule without open incidents is visited by nobody until a scan finds one."""
@@ -152,10 +155,8 @@ class Engine:
             )
             if not parked:
                 continue
-            rule = self._rules.get(name)
-            contact = rule.owner if rule else next(iter(self._around.contacts))
-            severity = rule.severity if rule else Severity.WARNING
-            notice = parked_notice(name, contact, severity, len(parked), now, self._around.words)
+            contact = standing.owner if standing.owner in self._around.contacts else next(iter(self._around.contacts))
+            notice = parked_notice(name, contact, tuple(Severity)[standing.severity], len(parked), now, self._around.words)
             change = Change(name, incidents=parked, notices=(notice,), dispatches=routed([notice], self._around, now))
             try:
                 await self._store.park(name, change)
@@ -201,6 +202,7 @@ class Engine:
     async def _cycle(self, rule: Rule, desk: Desk) -> GiveBack:
         tenure = desk.tenure()
         standing = replace(await self._store.standing(rule.name, desk.earliest()), scan_due=tenure.scan_due)
+        standing = await self._tell_unfinished(rule, desk, standing)
         seen = await self._visit(rule, desk, standing)
         proposal = propose(rule, standing, seen, self._around, desk.earliest())
         state = replace(standing.state, held=proposal.held)
@@ -215,6 +217,17 @@ class Engine:
             scan_at, incidents = await scan(desk, rule, standing, state, incidents, self._settings.page, self._settings.slice)
         dues = [one.due for one in incidents.values() if one.live and one.due] + ([proposal.due] if proposal.due else [])
         return GiveBack(scan_at, min(dues, default=FAR))
+
+    async def _tell_unfinished(self, rule: Rule, desk: Desk, standing: Standing) -> Standing:
+        """Cycles that never come to their end are told once, before this one may meet the same fate (law 18)."""
+        stuck = standing.unfinished >= UNFINISHED
+        if stuck is standing.state.unfinished_told:
+            return standing
+        state, now, words = replace(standing.state, unfinished_told=stuck), desk.earliest(), self._around.words
+        said = stuck and rule.mode is not Mode.OBSERVE
+        notices = (fault_notice(rule, words.say("unfinished", count=standing.unfinished), now, words),) if said else ()
+        await desk.commit(Change(rule.name, state=state, notices=notices, dispatches=routed(notices, self._around, now)))
+        return replace(standing, state=state)
 
     async def _visit(self, rule: Rule, desk: Desk, standing: Standing) -> Mapping[str, Sighting]:
         """Look again, by key, at the incidents that are due; those that a slice's time leaves over stay due."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from daemon.domain.incident import Incident
-from daemon.domain.rule import Lookup, Rule
+from daemon.domain.rule import Lookup, ResolveOn, Rule
 from daemon.domain.shape import Absent, Answer, Page, Present, Role
 from daemon.domain.sight import (
     ABSENT,
@@ -33,13 +33,17 @@ Wanted = Callable[[Mapping[str, Value], frozenset[str]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one page of a listing came to: sightings of broken and unknown subjects, the rest counted and dropped."""
+    """What one page of a listing came to: sightings of broken and unknown subjects, the rest counted and dropped.
+
+    ``well``: keys of those that are not broken, of a rule that remembers what it told (law 8); of others none.
+    """
 
     sightings: tuple[Sighting, ...]
     candidates: int
     clean: int
     out: int
     doubts: tuple[str, ...]
+    well: tuple[str, ...] = ()
 
     @property
     def broken(self) -> int:
@@ -64,9 +68,13 @@ async def inspect_page(rule: Rule, page: Page, connectors: Mapping[str, Connecto
     scopes: list[MutableScope] = [{**record, "now": now} for record in page.records]
     await _enrich(rule.detect.lookups, scopes, connectors, _wanted(rule, new=True), fresh=False)
     seen: list[Sighting] = []
+    well: list[str] = []
     clean = out = 0
     for record, scope in zip(page.records, scopes, strict=True):
         found = sighting(rule, record, scope, at, new=True)
+        if rule.resolve_on is ResolveOn.DELIVERY and (found is None or found.verdict is Verdict.CLEAN):
+            own = normal_key(rule.detect.key(scope))
+            well += [own] if isinstance(own, str) else []
         if found is None:
             out += 1
         elif found.verdict is Verdict.CLEAN:
@@ -75,7 +83,7 @@ async def inspect_page(rule: Rule, page: Page, connectors: Mapping[str, Connecto
             seen.append(_keyed(found, record.get(key)))
     apart = told_apart(replace(one, facts=_facts(rule, one.facts, connectors)) for one in seen if one.key)
     doubts = (*page.unreadable, *(one.reason for one in seen if not one.key))
-    return Found(tuple(apart.values()), len(page.records) + len(page.unreadable), clean, out, doubts)
+    return Found(tuple(apart.values()), len(page.records) + len(page.unreadable), clean, out, doubts, tuple(well))
 
 
 def _keyed(seen: Sighting, value: Value) -> Sighting:

@@ -14,7 +14,7 @@ from itertools import chain
 from uuid import uuid4
 
 from daemon.domain.guard import census, hold
-from daemon.domain.incident import Incident, opened
+from daemon.domain.incident import Incident, forgotten, opened
 from daemon.domain.notice import Notice, blind_notice
 from daemon.domain.rule import Mode, Rule
 from daemon.domain.shape import Page
@@ -126,13 +126,14 @@ def _high_water(rule: Rule, desk: Desk, state: RuleState, page: Page) -> datetim
 
 
 async def _opened(desk: Desk, rule: Rule, sweep: Sweep, found: Found) -> tuple[Incident, ...]:
-    """The incidents that a page's broken subjects begin, or go on with after a relapse."""
+    """The incidents that a page's broken subjects begin, or go on with after a relapse; and told ones that are well, forgotten."""
     fresh = [seen for seen in found.sightings if seen.verdict is Verdict.BROKEN and seen.key not in sweep.known]
-    if not fresh:
+    if not fresh and not found.well:
         return ()
-    previous = await desk.store.previous(rule.name, [seen.key for seen in fresh])
+    previous = await desk.store.previous(rule.name, [*(seen.key for seen in fresh), *found.well])
     new = (opened(rule, seen, previous.get(seen.key), uuid4().hex) for seen in fresh)
-    return tuple(incident for incident in new if incident is not None)
+    well = (forgotten(previous[key]) for key in found.well if key in previous)
+    return tuple(incident for incident in (*new, *well) if incident is not None)
 
 
 async def _note(desk: Desk, rule: Rule, sweep: Sweep, new: tuple[Incident, ...]) -> None:

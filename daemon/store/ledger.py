@@ -50,6 +50,8 @@ class Ledger:
                 state=decode(RuleState, own["state"]),
                 scan_due=own["scan_due"],
                 unfinished=own["unfinished"],
+                owner=own["owner"],
+                severity=own["severity"],
                 incidents=readable(Incident, _bodies(await session.rows(_SQL["live"], **about))),
                 attempts={attempt.incident: attempt for attempt in attempts},
                 problems=readable(Problem, _bodies(await session.rows(_SQL["problems"], **about))),

@@ -158,6 +158,8 @@ class MemoryStore(MemoryArchive):
             tellings=tuple(self._tellings(rule, {one.object for one in live})),
             calls=self._calls(rule, now),
             unfinished=max(row.unfinished - held, 0),
+            owner=row.version.owner,
+            severity=row.version.severity,
         )
 
     def _live(self, rule: str) -> list[Incident]:

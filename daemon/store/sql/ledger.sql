@@ -1,6 +1,6 @@
 -- The rule's own row, as a cycle reads it; unfinished leaves out the cycle that is under way.
 -- name: rule
-SELECT state, coalesce(next_scan_at <= %(now)s::timestamptz, false) AS scan_due,
+SELECT state, owner, severity, coalesce(next_scan_at <= %(now)s::timestamptz, false) AS scan_due,
        greatest(unfinished - CASE WHEN until_db > db_now() THEN 1 ELSE 0 END, 0) AS unfinished
 FROM rule WHERE name = %(rule)s::text;
 
