@@ -58,7 +58,7 @@ bench: $(STAMP) ## print the figures of bench/
 	@for script in bench/*.py; do echo "$$script" && $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 docs: $(STAMP) ## write the generated files anew
-	@$(BIN)/orderheal rules schema >rules/schema.json
+	@$(BIN)/orderheal rules schema >docs/rule.schema.json
 
 lock: $(STAMP) ## write the lock files anew, after a change of the dependencies in pyproject.toml
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --quiet --disable-pip-version-check uv
