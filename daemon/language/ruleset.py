@@ -231,13 +231,16 @@ def _effective(tree: Tree, name: str, vocabulary: Vocabulary) -> Tree:
     """The file with defaults under it and the overrides of this rule over it; the guard key by key."""
     if not isinstance(tree, dict):
         return tree
-    override = vocabulary.overrides.get(name, {})
-    guards = (vocabulary.defaults.get("guard"), tree.get("guard", {}), override.get("guard"))
-    if not isinstance(guards[1], dict):
+    defaults, override = _said(vocabulary.defaults), _said(vocabulary.overrides.get(name, {}))
+    if not isinstance(tree.get("guard", {}), dict):
         return tree
-    effective = {**vocabulary.defaults, **tree, **override}
-    guard = {key: value for each in guards if each for key, value in each.items()}
-    return {**effective, "guard": guard}
+    guard = _said(defaults.get("guard", {})) | tree.get("guard", {}) | _said(override.get("guard", {}))
+    return {**defaults, **tree, **override, "guard": guard}
+
+
+def _said(partial: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said at all: a null in a configuration says nothing."""
+    return {key: value for key, value in partial.items() if value is not None}
 
 
 def _installation_mistakes(vocabulary: Vocabulary) -> Iterator[Mistake]:
