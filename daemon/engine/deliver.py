@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -27,7 +27,8 @@ LONGEST_WAIT = timedelta(minutes=5)
 """Between two tries of a channel that answers with "later" or not at all (database time)."""
 
 Letter = tuple[Dispatch, ...]
-"""Dispatches of one problem to one contact by one channel, oldest first: they leave as one message, the newest."""
+"""Dispatches of one episode to one contact by one channel, oldest first. They leave as one message, the newest: every
+message tells all there is to tell at its time, so it says what the older ones said."""
 
 
 class PostOffice(Outbox, Protocol):
@@ -58,21 +59,25 @@ class Notifier:
     async def run_once(self) -> int:
         """Lease a batch and see it through; how many dispatches were settled. Channels do not wait for each other."""
         began = self.clock.monotonic()
-        batch = await self.outbox.lease(self.holder, self.limit, self.lease)
-        by_channel: dict[str, list[Letter]] = defaultdict(list)
-        for letter in folded(batch):
-            by_channel[letter[-1].via].append(letter)
-        settled = await asyncio.gather(*(self._post(letters, began) for letters in by_channel.values()))
+        by_channel: dict[str, list[Dispatch]] = defaultdict(list)
+        for dispatch in await self.outbox.lease(self.holder, self.limit, self.lease):
+            by_channel[dispatch.via].append(dispatch)
+        settled = await asyncio.gather(*(self._post(batch, began) for batch in by_channel.values()))
         return sum(settled)
 
-    async def _post(self, letters: Sequence[Letter], began: float) -> int:
-        """One channel's letters, one after the other. When half the lease is over, the rest is left for the next time."""
+    async def _post(self, batch: Sequence[Dispatch], began: float) -> int:
+        """One channel's messages, one after the other. When half the lease is over, the rest is left for the next time."""
         settled = 0
-        for letter in letters:
+        for dispatch in batch:
             if self.clock.monotonic() - began > self.lease.total_seconds() / 2:
                 break
+            letter = (dispatch, *await self._behind(dispatch))
             settled += await self._settle(letter, await self._send(letter[-1]))
         return settled
+
+    async def _behind(self, dispatch: Dispatch) -> Sequence[Dispatch]:
+        """The copies for ``alerts.via`` are a record of begins and ends: each goes alone."""
+        return () if dispatch.mirror else await self.outbox.behind(dispatch, self.holder, self.lease)
 
     async def _send(self, dispatch: Dispatch) -> Outcome:
         contact = self.contacts.get(dispatch.contact)
@@ -120,21 +125,6 @@ class Notifier:
         notice = dispatch.notice
         state = "later" if dispatch.state is DeliveryState.PENDING else dispatch.state.value
         self.events(Noticed(notice.rule, notice.id, notice.kind.value, dispatch.contact, dispatch.via, state, outcome.reason))
-
-
-def folded(batch: Iterable[Dispatch]) -> tuple[Letter, ...]:
-    """What would reach one contact about one problem by one channel leaves as one message.
-
-    Every message tells all there is to tell at its time, so the newest says what the older ones said. The copies for
-    ``alerts.via`` are a record of begins and ends and stay single.
-    """
-    letters: dict[tuple[object, ...], list[Dispatch]] = {}
-    for dispatch in batch:
-        notice, address = dispatch.notice, tuple(sorted(dispatch.address.items()))
-        single = dispatch.id if dispatch.mirror else None
-        key = (notice.problem, notice.episode, dispatch.contact, dispatch.via, address, single)
-        letters.setdefault(key, []).append(dispatch)
-    return tuple(map(tuple, letters.values()))
 
 
 def addressed(dispatch: Dispatch, contact: Contact | None) -> Dispatch:

@@ -217,6 +217,10 @@ class Outbox(Protocol):
         """Pending dispatches whose time has come, oldest first, in the order of their episode; each with the thread of its episode if known."""
         ...
 
+    async def behind(self, dispatch: Dispatch, holder: str, lease: timedelta) -> Sequence[Dispatch]:
+        """Lease also what waits behind a leased dispatch and is due: the same episode, contact and channel, in its order."""
+        ...
+
     async def settle(self, dispatch: Dispatch, outcome: Outcome, following: Sequence[Dispatch], now: datetime) -> bool:
         """Record what became of it (``dispatch`` carries its new state) and add what follows (next channel, fallback), in one transaction.
 

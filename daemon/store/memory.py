@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from daemon.domain.attempt import CRASHED, Attempt, Outcome, Result
 from daemon.domain.incident import Incident, Phase, Why
@@ -372,6 +373,27 @@ class MemoryStore(MemoryArchive):
         for one in ready[:limit]:
             one.epoch, one.until_db = one.epoch + 1, now_db + lease
         return [replace(one.dispatch, epoch=one.epoch, thread=self._thread(one.dispatch)) for one in ready[:limit]]
+
+    async def behind(self, dispatch: Dispatch, holder: str, lease: timedelta) -> Sequence[Dispatch]:
+        """See ``Outbox.behind``."""
+        now, now_db = self._now(), self._now_db()
+        head = self.tables.dispatches.get(dispatch.id)
+        if head is None or head.epoch != dispatch.epoch or dispatch.mirror:
+            return []
+        lane = (head.dispatch.notice.episode, head.dispatch.via, *_street(head))
+        waiting = [
+            one
+            for one in sorted(self.tables.dispatches.values(), key=lambda one: (one.place, one.dispatch.id))
+            if (one.dispatch.notice.episode, one.dispatch.via, *_street(one)) == lane
+            if one.dispatch.state is DeliveryState.PENDING and one.place > head.place
+        ]
+        due = takewhile(
+            lambda one: (one.dispatch.not_before or now) <= now and (one.until_db or now_db) <= now_db, waiting
+        )
+        leased = list(due)
+        for one in leased:
+            one.epoch, one.until_db = one.epoch + 1, now_db + lease
+        return [replace(one.dispatch, epoch=one.epoch, thread=self._thread(one.dispatch)) for one in leased]
 
     def _thread(self, dispatch: Dispatch) -> str:
         def episode(one: Dispatch) -> tuple[str, int, str, str]:

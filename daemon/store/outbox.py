@@ -33,6 +33,14 @@ class Outbox:
             rows = await session.rows(_SQL["lease"], holder=holder, limit=limit, lease=lease)
         return readable(Dispatch, [row["body"] for row in rows])
 
+    async def behind(self, dispatch: Dispatch, holder: str, lease: timedelta) -> Sequence[Dispatch]:
+        """See ``Outbox.behind``."""
+        async with self._pool.session() as session:
+            rows = await session.rows(
+                _SQL["behind"], id=dispatch.id, epoch=dispatch.epoch, holder=holder, lease=lease
+            )  # fmt: skip
+        return readable(Dispatch, [row["body"] for row in rows])
+
     async def settle(self, dispatch: Dispatch, outcome: Outcome, following: Sequence[Dispatch], now: datetime) -> bool:
         """See ``Outbox.settle``. An episode's first delivery makes its rule due: it may wait for just that."""
         async with self._pool.transaction() as session:

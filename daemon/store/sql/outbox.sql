@@ -31,6 +31,38 @@ SELECT leased.body || jsonb_build_object(
 FROM leased JOIN notice ON notice.id = leased.notice
 ORDER BY leased.place, leased.id;
 
+-- What waits behind a message that its notifier holds, up to the first that is not due: they leave as one. Nobody else
+-- can lease them, as the message before them is pending.
+-- name: behind
+WITH moment AS MATERIALIZED (
+    SELECT now_db, rule_time(now_db) AS now FROM (SELECT db_now() AS now_db) AS clock
+), head AS (
+    SELECT * FROM dispatch
+    WHERE id = %(id)s::text AND epoch = %(epoch)s::bigint AND state = 'pending' AND NOT mirror
+), waiting AS (
+    SELECT dispatch.id, dispatch.place,
+           (dispatch.not_before IS NULL OR dispatch.not_before <= moment.now)
+           AND (dispatch.until_db IS NULL OR dispatch.until_db <= moment.now_db) AS due
+    FROM dispatch CROSS JOIN moment JOIN head ON dispatch.problem = head.problem AND dispatch.episode = head.episode
+        AND dispatch.contact = head.contact AND dispatch.via = head.via AND NOT dispatch.mirror
+    WHERE dispatch.state = 'pending' AND dispatch.place > head.place
+), leased AS (
+    UPDATE dispatch SET holder = %(holder)s::text, epoch = epoch + 1, until_db = moment.now_db + %(lease)s::interval
+    FROM waiting, moment
+    WHERE dispatch.id = waiting.id AND dispatch.state = 'pending'
+      AND NOT EXISTS (SELECT FROM waiting AS earlier WHERE NOT earlier.due AND earlier.place <= waiting.place)
+    RETURNING dispatch.*
+)
+SELECT leased.body || jsonb_build_object(
+           'state', leased.state, 'tries', leased.tries, 'not_before', leased.not_before, 'reason', leased.reason,
+           'epoch', leased.epoch, 'notice', notice.body, 'thread', coalesce((
+               SELECT first.reference FROM dispatch AS first
+               WHERE first.state = 'done' AND first.problem = leased.problem AND first.episode = leased.episode
+                 AND first.contact = leased.contact AND first.via = leased.via AND first.reference <> ''
+               ORDER BY first.place, first.id LIMIT 1), '')) AS body
+FROM leased JOIN notice ON notice.id = leased.notice
+ORDER BY leased.place, leased.id;
+
 -- What became of a message, unless another notifier has it by now.
 -- name: settle
 UPDATE dispatch SET
