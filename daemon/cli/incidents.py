@@ -16,7 +16,7 @@ from daemon.domain.incident import Incident, Phase
 from daemon.domain.standing import Directive, DirectiveKind
 from daemon.engine.archive import Archive, NotUnique, Wanted
 from daemon.engine.ports import Store
-from daemon.views.incident import Dossier, dossier, list_lines, show_lines
+from daemon.views.incident import Dossier, dossier, list_lines, meant, show_lines
 from daemon.views.text import Line
 
 
@@ -90,7 +90,7 @@ async def one_of(archive: Archive, number: str) -> Incident:
         raise Fault(str(error)) from None
     if incident is not None:
         return incident
-    found = await archive.find(number)
+    found = meant(number, await archive.find(number))
     live = [one for one in found if one.live] or list(found)
     if len(live) == 1:
         return live[0]

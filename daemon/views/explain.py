@@ -22,7 +22,7 @@ from daemon.domain.value import Unknown
 from daemon.engine.archive import Archive
 from daemon.engine.look import visit
 from daemon.engine.ports import Connector
-from daemon.views.incident import Dossier, attempt_lines, dossier, journal_lines, told_lines
+from daemon.views.incident import Dossier, attempt_lines, dossier, journal_lines, meant, told_lines
 from daemon.views.text import Line, away, moment, visible
 
 _MEANING: Mapping[Why, str] = {
@@ -91,7 +91,7 @@ class Explanation:
 async def explain(number: str, archive: Archive, rules: Mapping[str, Rule], connectors: Mapping[str, Connector] | None) -> Explanation:
     """Find it and ask for it; without ``connectors`` only what is stored. Raises ``Unreachable`` for the store."""
     now = await archive.now()
-    found = [await dossier(archive, incident) for incident in await archive.find(number)]
+    found = [await dossier(archive, incident) for incident in meant(number, await archive.find(number))]
     stored = tuple((one, tuple(outlook(rules.get(one.incident.rule), one.incident, now))) for one in found)
     if connectors is None:
         return Explanation(number, now, stored, (), False)

@@ -35,6 +35,18 @@ async def dossier(archive: Archive, incident: Incident) -> Dossier:
     )
 
 
+def meant(number: str, found: Sequence[Incident]) -> tuple[Incident, ...]:
+    """Of what a search found, those that carry the whole number in one of their names; all of it when none does."""
+    wanted = number.lower()
+    exact = (one for one in found if wanted in {name.lower() for name in _names(one)})
+    return tuple(exact) or tuple(found)
+
+
+def _names(one: Incident) -> tuple[str, ...]:
+    texts = (value for value in one.facts.values() if isinstance(value, str))
+    return (one.id, short(one.id), one.key, one.record_key, one.object, one.object.rpartition("/")[2], *texts)
+
+
 def short(id: str) -> str:
     """The beginning of an incident's id: enough to type."""
     return id[:8]

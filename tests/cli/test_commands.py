@@ -75,6 +75,15 @@ def test_explain_says_seen_not_ours_and_nobody_looks(orderheal: Orderheal) -> No
     assert (nobody.code, "no rule looks at OZ-404" in nobody.out) == (1, True)
 
 
+def test_a_whole_number_is_not_mistaken_for_a_part_of_another(orderheal: Orderheal, shop: Shop) -> None:
+    shop.sql("INSERT INTO orders VALUES ('OZ-10', 'not_sent', true, 1, 'RUB', now())")
+    orderheal("heal")
+    explained = orderheal("explain", "oz-1").out
+    assert "not-sent / OZ-1 (" in explained
+    assert "OZ-10" not in explained
+    assert orderheal("incidents", "show", "OZ-10", "--json").json["incident"]["key"] == "OZ-10"
+
+
 def test_a_pause_stops_calls_until_resumed(orderheal: Orderheal, shop: Shop) -> None:
     assert orderheal("pause", "--connector", "shop-integration", "--for", "2h", "--reason", "deploy").code == 0
     orderheal("heal")
