@@ -135,13 +135,13 @@ class Document(Settings):
     environment: str = Field("production", min_length=1, description="`production` refuses the embedded database.")
     timezone: Zone = Field("UTC", description="Zone of times in messages, reports and on the command line.")
     language: Literal["ru"] = Field("ru", description="Language of generated text for people.")
-    store: StoreSettings = StoreSettings()
-    http: HttpSettings = HttpSettings()
-    engine: EngineSettings = EngineSettings()
-    logs: LogSettings = LogSettings()
-    rules: RuleSettings = RuleSettings()
-    alerts: AlertSettings = AlertSettings()
-    currencies: CurrencySettings | None = None
+    store: StoreSettings = Field(StoreSettings(), description="Where orderheal keeps its own rows.")
+    http: HttpSettings = Field(HttpSettings(), description="Where metrics and health are served.")
+    engine: EngineSettings = Field(EngineSettings(), description="How the loop turns.")
+    logs: LogSettings = Field(LogSettings(), description="How logs look.")
+    rules: RuleSettings = Field(RuleSettings(), description="Where rules are, and what is wanted otherwise here.")
+    alerts: AlertSettings = Field(AlertSettings(), description="Where every problem is told besides its contact.")
+    currencies: CurrencySettings | None = Field(None, description="For ranking and totals only.")
     causes: list[CauseSettings] = Field([], description="Dictionary of technical texts.")
     connectors: dict[str, Any] = Field({}, description="The outside systems, by the name that rules use.")
     contacts: dict[str, Any] = Field({}, description="The teams and chats that can be told.")
@@ -242,7 +242,7 @@ class _Loading:
         self._secrets: dict[Secret, None] = {}
 
     def config(self) -> Config:
-        document = self._model(Document, ())
+        document = self._document()
         connectors = {name: found for name in self._names("connectors") if (found := self._connector(name))}
         contacts = {name: told for name in self._names("contacts") if (told := self._contact(name, document))}
         self._check_fallbacks()
@@ -315,6 +315,18 @@ class _Loading:
         if isinstance(tree, dict):
             tree = {key: value for key, value in tree.items() if key != drop}
         found, mistakes = places.validate(model, tree, self._loaded, path)
+        self._mistakes += mistakes
+        return found
+
+    def _document(self) -> Document | None:
+        """The document, of whose connectors and contacts it keeps the names: what is in them are models of their own."""
+        if not isinstance(self._tree, dict):
+            return self._model(Document, ())
+        tree = {
+            key: dict.fromkeys(value) if key in ("connectors", "contacts") and isinstance(value, dict) else value
+            for key, value in self._tree.items()
+        }
+        found, mistakes = places.validate(Document, tree, self._loaded)
         self._mistakes += mistakes
         return found
 
@@ -436,7 +448,8 @@ class _Loading:
         if own is None or url is None or own.child("extends") is None:
             return
         for path, _ in _secrets(settings, ()):
-            if Loaded(own).node(path) is None and self._loaded.node(("connectors", name, *path)):
+            there = ("connectors", name, *path)
+            if Loaded(own).node(path) is None and self._loaded.node(there) and self._is_secret(there):
                 what = ".".join(map(str, path))
                 self._mistakes.append(
                     Mistake.at(
@@ -454,9 +467,12 @@ class _Loading:
         it would be masked wherever it is met.
         """
         for where, secret in _secrets(settings, path):
-            filled = self._filled.values.get(where, ())
-            if filled or _SOUNDS_SECRET.search(str(where[-1])):
+            if self._is_secret(where):
+                filled = self._filled.values.get(where, ())
                 self._secrets.update(dict.fromkeys((secret, *map(Secret, filled))))
+
+    def _is_secret(self, path: places.Path) -> bool:
+        return bool(self._filled.values.get(path)) or _SOUNDS_SECRET.search(str(path[-1])) is not None
 
     def _wrong(self, path: places.Path, message: str, key: bool = False) -> None:
         place = self._loaded.key_place(path) if key else self._loaded.place(path)
@@ -632,18 +648,34 @@ def config_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     arms = []
     for name, kind in sorted(discover().items()):
-        arms.append(_defined(definitions, kind.settings, f"{name}_connector", {"type": {"const": name}}))
-    extending = {"type": "object", "required": ["extends"], "properties": {"extends": {"type": "string"}}}
-    schema["properties"]["connectors"]["additionalProperties"] = {"anyOf": [*arms, extending]}
+        arms.append(
+            _defined(
+                definitions,
+                kind.settings,
+                f"{name}_connector",
+                {"type": {"const": name, "description": f"An outside system of kind {name}."}},
+            )
+        )
+    schema["properties"]["connectors"]["additionalProperties"] = {"anyOf": [*arms, _EXTENDING]}
     contact = _defined(definitions, ContactSettings, "contact", {})
     schema["properties"]["contacts"]["additionalProperties"] = contact
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "orderheal config.yaml", **schema}
+
+
+_EXTENDING: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["extends"],
+    "properties": {"extends": {"type": "string", "description": "Takes another one's settings: maps merged, lists replaced."}},
+}
 
 
 def _defined(definitions: dict[str, Any], model: type[BaseModel], name: str, more: Mapping[str, Any]) -> dict[str, Any]:
     schema = model.model_json_schema(by_alias=True, ref_template=f"#/$defs/{name}.{{model}}")
     for inner, definition in schema.pop("$defs", {}).items():
         definitions[f"{name}.{inner}"] = definition
+    if "calls" in schema["properties"]:  # a call that extends another leaves out what it takes from it
+        calls = schema["properties"]["calls"]
+        calls["additionalProperties"] = {"anyOf": [calls["additionalProperties"], _EXTENDING]}
     schema["properties"] = {**more, **schema["properties"]}
     schema["required"] = [*more, *schema.get("required", [])]
     definitions[name] = schema
