@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -715,7 +715,7 @@ class HttpConnector:
         now: datetime,
         size: int,
         hold: bool,
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """Page after page. Raises ``Unreachable``. The cursor is the system's own, as JSON; a number or an address."""
         kind = self._compiled.kinds[records]
         if kind.listing is None:

@@ -9,7 +9,7 @@ event's id follows from the dispatch's, so that one sent again after an unknown 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from ipaddress import ip_address
@@ -173,7 +173,7 @@ class SentryConnector:
     async def list(
         self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None,
         cursor: str | None, now: datetime, size: int, hold: bool,
-    ) -> AsyncIterator[Page]:  # fmt: skip
+    ) -> AsyncGenerator[Page, None]:  # fmt: skip
         """Sentry has no records."""
         raise Unreachable(f"{self.name} has no records")
         yield  # type: ignore[unreachable]  # what makes it a listing

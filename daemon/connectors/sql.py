@@ -18,7 +18,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncGenerator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -854,7 +854,7 @@ class SqlConnector:
     async def list(
         self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None, cursor: str | None,
         now: datetime, size: int, hold: bool,
-    ) -> AsyncIterator[Page]:  # fmt: skip
+    ) -> AsyncGenerator[Page, None]:  # fmt: skip
         """Pages in the order of the key, each ending where the rows of a key end. Raises ``Unreachable``.
 
         Close it (``contextlib.aclosing``) when leaving it early: with ``hold`` it keeps a connection in a transaction.

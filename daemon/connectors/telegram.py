@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Never
 
@@ -158,7 +158,7 @@ class TelegramConnector:
     async def list(
         self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None,
         cursor: str | None, now: datetime, size: int, hold: bool,
-    ) -> AsyncIterator[Page]:  # fmt: skip
+    ) -> AsyncGenerator[Page, None]:  # fmt: skip
         """Telegram has no records."""
         raise Unreachable(f"{self.name} has no records")
         yield  # type: ignore[unreachable]  # what makes it a listing

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +19,7 @@ from daemon.domain.rule import Contact, Mode, Rule, Severity
 from daemon.domain.sight import Scan, Sighting, Verdict
 from daemon.domain.standing import Standing
 from daemon.domain.words import RUSSIAN, Words
-from daemon.engine.act import Desk, act
+from daemon.engine.act import Desk, Slots, act
 from daemon.engine.change import Change, Conflict, Fenced, GiveBack, Tenure
 from daemon.engine.events import CycleEnded, Sighted, Trouble
 from daemon.engine.look import Found, inspect_page, visit
@@ -71,6 +72,7 @@ class Engine:
         self._lost: set[str] = set()
         self._cycles: set[asyncio.Task[object]] = set()
         self._stopping = False
+        self._slots = Slots()
 
     async def run_cycle(self, only: Collection[str] | None = None) -> bool:
         """Take a due rule and run one cycle of it. ``False``: nothing was due, or we are stopping."""
@@ -136,10 +138,12 @@ class Engine:
         pages: list[Found] = []
         source = self._around.connectors[rule.detect.connector]
         hold = not rule.detect.lookups
-        async for page in source.list(rule.detect.records, rule.detect.where, None, None, now, self._settings.page, hold):
-            pages.append(await inspect_page(rule, page, self._around.connectors, now, now))
-            if limit is not None and sum(len(found.sightings) for found in pages) >= limit:
-                break
+        listing = source.list(rule.detect.records, rule.detect.where, None, None, now, self._settings.page, hold)
+        async with aclosing(listing):
+            async for page in listing:
+                pages.append(await inspect_page(rule, page, self._around.connectors, now, now))
+                if limit is not None and sum(len(found.sightings) for found in pages) >= limit:
+                    break
         sightings = tuple(seen for found in pages for seen in found.sightings)[:limit]
         return Scan(
             now, now, sum(found.candidates for found in pages), sum(found.clean for found in pages), sum(found.out for found in pages),
@@ -194,7 +198,7 @@ class Engine:
 
     def _desk(self, rule: Rule, tenure: Tenure) -> Desk:
         return Desk(
-            self._store, self._quota, self._clock, self._events, self._around,
+            self._store, self._quota, self._clock, self._events, self._around, self._slots,
             tenure=lambda: self._tenures.get(rule.name, tenure),
             going=lambda: not self._stopping and rule.name not in self._lost,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -74,7 +74,7 @@ class Connector(Protocol):
 
     def list(
         self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None, cursor: str | None, now: datetime, size: int, hold: bool
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """Pages from ``cursor`` on (``None``: the beginning), each with the cursor that goes on after it.
 
         ``since``: only records whose incremental cursor field is at least this. ``now``: rule time for ``:now``. ``hold``: nothing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -67,15 +68,16 @@ async def scan(
     )
     failed, ended = "", False
     try:
-        async for one in listing:
-            await _page(desk, rule, sweep, one)
-            ended = one.cursor is None
-            if not desk.going():
-                return None, sweep.incidents
-            if ended or desk.clock.monotonic() > until:
-                break
-        else:
-            ended = True
+        async with aclosing(listing):
+            async for one in listing:
+                await _page(desk, rule, sweep, one)
+                ended = one.cursor is None
+                if not desk.going():
+                    return None, sweep.incidents
+                if ended or desk.clock.monotonic() > until:
+                    break
+            else:
+                ended = True
     except Unreachable as error:
         failed = str(error)
     if not ended and not failed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from daemon.domain.attempt import NOT_CONNECTED, Outcome, Reply, Request, Result
@@ -72,7 +72,7 @@ class InsideConnector:
         now: datetime,
         size: int,
         hold: bool,
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncGenerator[Page, None]:
         """Pages in the order of the key. ``where`` saves a source work and decides nothing, so it is not looked at."""
         kind, declared = f"{self._name}.{records}", self._shape.records[records]
         while True:
