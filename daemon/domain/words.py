@@ -26,7 +26,6 @@ _SAYINGS = {
     "yes": ("да", "yes"),
     "no": ("нет", "no"),
     "more": ("… и ещё {count}", "… and {count} more"),
-    "subjects": ("{count} {noun}", "{count} {noun}"),
     # what a title begins with, by kind of notice
     "title_begin": ("{title}", "{title}"),
     "title_growth": ("Растёт: {title}", "Growing: {title}"),
@@ -79,7 +78,6 @@ _SAYINGS = {
     ),
     "next_at": ("Без вас: следующий ход {time}.", "Without you: next move {time}."),
     "next_level": ("Если не поможет, {time} позовём: {contact}.", "If that does not help, {contact} is called {time}."),
-    "next_deadline": ("До срока, {time}, позовём: {contact}.", "Before the deadline, {time}, {contact} is called."),
     "also": ("Тот же объект видят и другие правила: {rules}.", "Other rules see the same object: {rules}."),
     "runbook": ("Инструкция: {runbook}", "Runbook: {runbook}"),
     "commands": ("Команды:", "Commands:"),
