@@ -50,6 +50,7 @@ from daemon.language.document import (
 )
 from daemon.language.mistake import Mistake, Mistakes
 from daemon.language.places import Loaded, Path, Tree, near
+from daemon.language.sqltext import faults
 from daemon.language.vocabulary import OTHER, UNDIAGNOSED, CauseOf, Vocabulary
 from daemon.settings import format_duration, parse_duration
 
@@ -339,6 +340,8 @@ class _Compiler:
         elif isinstance(where, str):
             if "${" in where:
                 self._no(path, "where: SQL takes no ${…} but ${matrix.…}; its only placeholder is :now")
+            for fault in faults(where, (":now",)):
+                self._no(path, f"where: {fault}")
             return where
         else:
             return {name: self._param(name, value, (*path, name)) for name, value in where.items()}
