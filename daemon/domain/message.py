@@ -169,7 +169,7 @@ def ours(kind: str, matter: Matter) -> str:
             *_also(matter, words),
             words.say("runbook", runbook=matter.rule.runbook),
             words.say("commands"),
-            *commands(matter.subjects),
+            *commands(matter.rule, matter.subjects),
         ]
     )
 
@@ -260,12 +260,16 @@ def _also(matter: Matter, words: Words) -> Iterator[str]:
         yield words.say("also", rules=", ".join(matter.others))
 
 
-def commands(subjects: Sequence[Incident]) -> Iterator[str]:
-    """Ready to paste, ``claim`` first."""
-    ids = " ".join(shlex.quote(one.id) for one in subjects[:LIST_LIMIT])
-    yield f"orderheal incidents claim {ids}"
-    yield f"orderheal incidents retry {ids}"
-    yield f"orderheal incidents show {shlex.quote(subjects[0].id)}"
+def commands(rule: Rule, subjects: Sequence[Incident]) -> Iterator[str]:
+    """Ready to paste, ``claim`` first. More than a line of ids are named by what they share."""
+    causes = {one.cause for one in subjects}
+    chosen = " ".join(shlex.quote(one.id) for one in subjects)
+    if len(subjects) > LIST_LIMIT:
+        cause = causes.pop() if len(causes) == 1 else None
+        chosen = f"--rule {shlex.quote(rule.name)}" + (f" --cause {shlex.quote(cause)}" if cause else "")
+    yield f"orderheal incidents claim {chosen}"
+    yield f"orderheal incidents retry {chosen}"
+    yield f"orderheal incidents show {shlex.quote(subjects[0].id)} --requests"
     yield f"orderheal explain {shlex.quote(subjects[0].key)}"
 
 
@@ -282,7 +286,7 @@ def evidence(kind: str, matter: Matter, words: Words) -> Mapping[str, Any]:
         "subjects": [_subject(one) for one in subjects[:LIST_LIMIT]],
         "runbook": matter.rule.runbook,
         "next": "\n".join(_next(matter, words)) if matter.subjects else "",
-        "commands": list(commands(matter.subjects)) if matter.subjects else [],
+        "commands": list(commands(matter.rule, matter.subjects)) if matter.subjects else [],
     }
     return {**told, **_last_exchange(matter)}
 

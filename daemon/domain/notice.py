@@ -513,7 +513,7 @@ def guard_notice(rule: Rule, held: Held, begin: bool, now: datetime, words: Word
     else:
         said = (words.say("guard", broken=held.broken, limit=f"{held.limit:g}"),)
     kind = NoticeKind.GUARD if begin else NoticeKind.GUARD_END
-    rows = (f"orderheal guard release {rule.name}", f"orderheal status {rule.name}") if begin else ()
+    rows = (f"orderheal status --rule {rule.name}", f"orderheal incidents list --rule {rule.name}") if begin else ()
     context = {"why": held.why.value, "broken": held.broken, "limit": held.limit, "population": held.population}
     return _news(rule, kind, "guard", held.since, now, words, "\n".join(said), rows, held.broken, context)
 
@@ -524,7 +524,7 @@ def blind_notice(
     """A rule that knows nothing of ``count`` subjects (or of its source), and why. ``since``: when that began."""
     kind = NoticeKind.BLIND if begin else NoticeKind.BLIND_END
     said = words.say("blind", subjects=words.subjects(count), reason=reason) if begin else words.say("blind_end")
-    rows = ("orderheal doctor", "orderheal connectors") if begin else ()
+    rows = ("orderheal doctor", f"orderheal status --rule {rule.name}") if begin else ()
     return _news(rule, kind, "blind", since or now, now, words, said, rows, count, {"reason": reason})
 
 

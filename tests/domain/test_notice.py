@@ -503,7 +503,7 @@ def test_the_engine_says_what_it_knows() -> None:
         "Commands:",
         "orderheal incidents claim i1 i2 i3",
         "orderheal incidents retry i1 i2 i3",
-        "orderheal incidents show i1",
+        "orderheal incidents show i1 --requests",
         "orderheal explain N1",
     ]
 
