@@ -240,10 +240,12 @@ class _Loading:
         self._filled = filling
         self._tree: Any = self._filled.node(self._loaded.root, ()).tree()
         self._secrets: dict[Secret, None] = {}
+        self._shapes: Mapping[str, Shape] = {}
 
     def config(self) -> Config:
         document = self._document()
         connectors = {name: found for name in self._names("connectors") if (found := self._connector(name))}
+        self._shapes = {name: declared.shape for name, declared in connectors.items()}
         contacts = {name: told for name in self._names("contacts") if (told := self._contact(name, document))}
         self._check_fallbacks()
         alerts_via = self._alerts(document)
@@ -387,16 +389,19 @@ class _Loading:
 
     def _teller(self, via: str, path: places.Path) -> Kind | None:
         """The kind of a connector that can tell a person something; ``None`` and a mistake if it cannot."""
-        type_ = self._loaded.node(("connectors", via, "type"))
-        tellers = [name for name in self._names("connectors") if (kind := self._kind(name)) and kind.address is not None]
         if self._loaded.node(("connectors", via)) is None:
-            self._wrong(path, f'{path[-1]}: there is no connector "{via}"{near(via, tellers)}')
-            return None
-        kind = discover().get(str(type_.content)) if type_ else None
-        if kind is not None and kind.address is None:
-            self._wrong(path, f'{path[-1]}: "{via}" cannot tell a person anything{near("", tellers)}')
-            return None
-        return kind
+            message = f'there is no connector "{via}"'
+        elif self._kind(via) is None or self._can_tell(via):
+            return self._kind(via)
+        else:
+            message = f'"{via}" cannot tell a person anything'
+        self._wrong(path, f"{path[-1]}: {message}{near(via, filter(self._can_tell, self._names('connectors')))}")
+        return None
+
+    def _can_tell(self, connector: str) -> bool:
+        """Whether it is a channel; what is wrong in itself gets the benefit of the doubt."""
+        kind, shape = self._kind(connector), self._shapes.get(connector)
+        return kind is not None and kind.address is not None and (shape is None or shape.channel)
 
     def _kind(self, connector: str) -> Kind | None:
         type_ = self._loaded.node(("connectors", connector, "type"))
@@ -438,8 +443,7 @@ class _Loading:
         if given is not None:
             self._teller(given, ("alerts", "via"))
             return given
-        sentry = self._kind(DEFAULT_ALERTS)
-        return DEFAULT_ALERTS if sentry and sentry.address is not None else None
+        return DEFAULT_ALERTS if self._can_tell(DEFAULT_ALERTS) else None
 
     def _check_inherited(self, settings: BaseModel, name: str) -> None:
         """A secret inherited by ``extends`` together with another url would go to a host it was not meant for."""

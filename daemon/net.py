@@ -188,7 +188,7 @@ class Client:
     async def _read_once(
         self, operation: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> Response | Failed:
-        if starved := await self._token():
+        if starved := await self.token():
             return starved
         began = self._tools.clock.monotonic()
         answer = await self._exchange(self._reads, method, url, headers, body, self._timeout)
@@ -214,7 +214,7 @@ class Client:
             reply=answer.reply(redact),
         )
 
-    async def _token(self) -> Failed | None:
+    async def token(self) -> Failed | None:
         """Wait for the shared rate; what stands in the way if that takes too long."""
         if self._rate is None:
             return None

@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, model_validator
 
 from daemon.domain.attempt import Outcome, Request, Result
+from daemon.domain.notice import Dispatch
 from daemon.domain.shape import Absent, Answer, Call, FieldType, Page, Present, Records, Role, Shape
 from daemon.domain.shape import Field as Declared
 from daemon.domain.value import Place, Record, Scope, Unknown, Value
@@ -151,12 +152,22 @@ class HttpSettings(ConnectorSettings):
     fingerprint: str | None = Field(None, description="The host that `url` must have, against a wrong environment.")
     timezone: Zone | None = Field(None, description="Zone of timestamps that carry none; without it they are unknown.")
     records: dict[str, RecordsSettings] = Field({}, description="The kinds of records it offers, by name.")
-    calls: dict[str, CallSettings] = Field({}, description="The effects it can perform, by name.")
+    calls: dict[str, CallSettings] = Field(
+        {},
+        description="The effects it can perform, by name. One called `tell` over `title text ours kind severity rule count "
+        "runbook at` makes it a channel for contacts (a webhook).",
+    )
+
+
+class HttpAddress(Settings):
+    """Of a channel: nothing; whom a webhook tells is in its address."""
 
 
 # ── Compiled ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PlaceOf = Callable[[tuple[str | int, ...]], Place]
+_TELL: Final = "tell"
+_NOTICE: Final = frozenset({"title", "text", "ours", "kind", "severity", "rule", "count", "runbook", "at"})
 _ANSWER: Final = dict.fromkeys(("status", "headers", "body"))
 _NOWHERE: Final = Place("config.yaml", 1, 1)
 
@@ -403,7 +414,8 @@ def _shape(settings: HttpSettings) -> Shape:
 
 def _offer(settings: HttpSettings, compiled: _Compiled) -> Shape:
     calls = {name: Call(call.wire.reads, call.settings.idempotent) for name, call in compiled.calls.items()}
-    return Shape({name: _offered(each) for name, each in settings.records.items()}, calls)
+    channel = _TELL in calls and calls[_TELL].params <= _NOTICE
+    return Shape({name: _offered(each) for name, each in settings.records.items()}, calls, channel)
 
 
 def _offered(settings: RecordsSettings) -> Records:
@@ -781,6 +793,16 @@ class HttpConnector:
             self.timeout(request.call),
         )
 
+    async def deliver(self, dispatch: Dispatch) -> Outcome:
+        """Tell it by the call ``tell``, once."""
+        if starved := await self._client.token():
+            return Outcome(Result.LATER, starved.reason)
+        said: dict[str, Value] = {name: getattr(dispatch.notice, name) for name in self._shape.calls[_TELL].params}
+        try:
+            return await self.perform(self.prepare(_TELL, said, dispatch.id))
+        except ValueError as error:
+            return Outcome(Result.REFUSED, str(error))
+
     async def check(self) -> Sequence[str]:
         """Whether it can be reached and takes our credentials; asks for its address as such, changes nothing."""
         found = []
@@ -923,4 +945,12 @@ calls:
     refused: status == 422 || status == 200 && body.success == false
 """
 
-KIND: Final = Kind(name="http", settings=HttpSettings, shape=_shape, open=HttpConnector, example=_EXAMPLE, lint=_lint)
+KIND: Final = Kind(
+    name="http",
+    settings=HttpSettings,
+    shape=_shape,
+    open=HttpConnector,
+    example=_EXAMPLE,
+    lint=_lint,
+    address=HttpAddress,
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from daemon.connectors.http import KIND, HttpConnector, HttpSettings
@@ -89,10 +90,11 @@ calls:
 """
 
 
-def settings(text: str = SERVICE, **changes: Any) -> HttpSettings:
+@cache
+def settings(text: str = SERVICE) -> HttpSettings:
     """The settings, which must hold no mistake."""
     loaded = places.load(text, "service.yaml").raise_for_mistakes()
-    tree = {key: value for key, value in loaded.tree.items() if key != "type"} | changes
+    tree = {key: value for key, value in loaded.tree.items() if key != "type"}
     found, mistakes = places.validate(HttpSettings, tree, loaded)
     assert found is not None, mistakes
     assert [str(mistake) for mistake in KIND.lint("shop", found, loaded.place)] == []
@@ -104,7 +106,7 @@ async def service(*answers: Write, text: str = SERVICE, **changes: Any) -> Async
     """The connector, the server behind it, and what it did."""
     world = World("tell-nobody-this")
     async with serving(*answers) as server:
-        connector = HttpConnector("shop", settings(text, **({"url": server.address} | changes)), world.tools)
+        connector = HttpConnector("shop", settings(text).model_copy(update={"url": server.address} | changes), world.tools)
         try:
             yield connector, server, world
         finally:
