@@ -104,7 +104,7 @@ _SAYINGS = {
     "guard_end": ("Снова в пределах: попытки и сообщения идут дальше.", "Within the limits again: attempts and messages go on."),
     "guard_was": ("Остановлено было с {begun}, {lasted}.", "It was held from {begun}, for {lasted}."),
     "blind": (
-        "О {subjects} ничего не известно. Последняя причина: {reason}.",
+        "Ничего не известно: {subjects}. Последняя причина: {reason}.",
         "Nothing is known of {subjects}. Last reason: {reason}.",
     ),
     "blind_end": ("Ответы снова приходят.", "Answers are coming again."),
