@@ -99,6 +99,7 @@ ROWS: list[tuple[str, str, str]] = [
     ("channels: [{via: telegram, chat: \"-100\", thread: \"7\"}]", "channels: §[]", "must have at least 1"),
     ("via: telegram, chat: \"-100\"", "via: §telegran, chat: \"-100\"", 'did you mean "telegram"?'),
     ("via: telegram, chat: \"-100\"", "via: §shop-db, chat: \"-100\"", '"shop-db" cannot tell a person anything'),
+    ("via: telegram, chat: \"-100\"", "via: §shop, chat: \"-100\"", '"shop" cannot tell a person anything'),
     ("via: telegram, chat: \"-100\"", "via: telegram, §chatt: \"-100\"", 'unknown key "chatt", did you mean "chat"?'),
     ("via: telegram, chat: \"-100\"", "via: telegram, chat: §-100", "must be text"),
     ("hours: Mo-Fr 09:00-18:00", "hours: §nine to five", "hours:"),

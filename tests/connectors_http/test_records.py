@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.connectors.http import _compile, _Compiler, judge
@@ -14,7 +14,7 @@ from daemon.domain.shape import Absent, FieldType, Page, Present
 from daemon.domain.value import Place, Unknown
 from daemon.engine.ports import Unreachable
 from daemon.net import Response
-from tests.connectors_http.service import TYPES, service, settings
+from tests.connectors_http.service import SERVICE, TYPES, service, settings
 from tests.net.loopback import NOW, Write, answer, endless, refused_address, reset, silent, truncated
 
 ORDER = {"order_nr": "N1", "status": "Pending", "total": "12.50"}
@@ -73,7 +73,11 @@ ORDERS = settings().records["orders"]
 QUESTIONS = _compile(settings(), _Compiler(lambda path: Place("x", 1, 1))).kinds["orders"].by
 
 
-@given(st.integers(100, 599), bodies, st.booleans())
+statuses = st.sampled_from([200, 404]) | st.integers(100, 599)
+
+
+@given(statuses, bodies, st.booleans())
+@example(200, {"orders": []}, False)
 def test_whatever_the_body_absent_is_only_what_was_said_to_be(status: int, body: Any, too_large: bool) -> None:
     response = Response(status, {}, Unknown("too large") if too_large else body, too_large=too_large)
     single = judge(QUESTIONS["number"], ["N1"], response)["N1"]
@@ -84,6 +88,24 @@ def test_whatever_the_body_absent_is_only_what_was_said_to_be(status: int, body:
     bulk = judge(QUESTIONS["posting"], ["P1", "P2"], response)
     assert set(bulk) == {"P1", "P2"}
     assert not any(isinstance(found, Absent) for found in bulk.values()), "a bulk answer concludes no absence"
+
+
+CARELESS = (
+    SERVICE[: SERVICE.index("  pages:")]
+    .replace('status == 404 && body.error == "order_not_found"', "status > 0")
+    .replace("present: status == 200 && body.order_nr == key", "present: status == 0")
+)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [answer(401), answer(403, {}), answer(408), answer(429, {}), answer(500), answer(503, {}), answer(301, "", {"Location": "/"}), endless],
+)
+async def test_an_answer_about_something_else_is_not_believed_however_careless_the_conditions(behaviour: Write) -> None:
+    async with service(answer(404), text=CARELESS) as (shop, _, _):
+        assert isinstance((await shop.ask("orders", "number", ["N1"], fresh=True))["N1"], Absent), "it is careless indeed"
+    async with service(behaviour, text=CARELESS) as (shop, _, _):
+        assert isinstance((await shop.ask("orders", "number", ["N1"], fresh=True))["N1"], Unknown)
 
 
 async def test_many_keys_go_in_few_requests_and_the_missing_ones_are_asked_singly() -> None:

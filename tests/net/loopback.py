@@ -165,6 +165,14 @@ async def endless(writer: asyncio.StreamWriter) -> None:
     writer.write(b'"' + b"x" * 10_000_000 + b'"')
 
 
+async def flood(writer: asyncio.StreamWriter) -> None:
+    """Without end, until the other side hangs up."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+        await writer.drain()
+
+
 def refused_address() -> str:
     """An address that nobody listens on."""
     import socket

@@ -11,7 +11,20 @@ from daemon.domain.attempt import CONNECTOR_ILL, NOT_CONNECTED, Outcome, Result
 from daemon.domain.value import Unknown
 from daemon.net import MAX_KEPT, Client, Failed, Response, not_recognised
 from daemon.settings import Rate
-from tests.net.loopback import NOW, World, Write, answer, endless, garbage, refused_address, reset, serving, silent, truncated  # fmt: skip
+from tests.net.loopback import (  # fmt: skip
+    NOW,
+    World,
+    Write,
+    answer,
+    endless,
+    flood,
+    garbage,
+    refused_address,
+    reset,
+    serving,
+    silent,
+    truncated,
+)
 
 SOON = timedelta(milliseconds=200)
 LONG = timedelta(seconds=20)
@@ -99,6 +112,15 @@ async def test_a_longer_answer_than_anybody_needs_is_cut_and_known_as_too_large(
     assert response.too_large
     assert isinstance(response.body, Unknown)
     assert len(response.text) < 10_000
+
+
+async def test_an_answer_without_end_is_not_waited_for() -> None:
+    async with serving(flood) as server:
+        client = Client("shop", server.address, World().tools, timeout=LONG)
+        response = await client.read("r", "GET", server.address)
+        await client.close()
+    assert isinstance(response, Response), response
+    assert response.too_large
 
 
 async def test_a_packed_answer_is_not_unpacked() -> None:
