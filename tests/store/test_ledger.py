@@ -316,7 +316,9 @@ async def test_a_late_outcome_is_accepted_from_its_own_sender_and_changes_nothin
     await bench.store.commit(Change("r", (replace(now_known, why=Why.WAITING),), closed=(crashed,)), fresh)
     late = make.done(intent.attempt)
     stranger = replace(late, holder="gamma", outcome=Outcome(Result.REFUSED))
-    assert not await bench.store.conclude([Conclusion(stranger, None), Conclusion(late, now_known)], stale)
+    later_life = replace(late, epoch=fresh.epoch, outcome=Outcome(Result.REFUSED))
+    strangers = [Conclusion(stranger, None), Conclusion(later_life, None)]
+    assert not await bench.store.conclude([*strangers, Conclusion(late, now_known)], stale)
     assert await bench.store.attempts(one.id) == (late,)
     assert (await incidents(bench))["k1"].why is Why.WAITING
 
@@ -332,6 +334,23 @@ async def test_a_recorded_outcome_is_not_overwritten(bench, make):
     crashed = make.done(intent.attempt, Result.UNKNOWN, CRASHED)
     await bench.store.commit(Change("r", closed=(crashed,)), tenure)
     assert await bench.store.attempts(one.id) == (ended,)
+
+
+async def test_an_outcome_that_came_too_late_for_its_incident_waits_for_the_successor(bench, make):
+    """Law 16: the incident still names its attempt in flight, so the next cycle is handed the ended attempt."""
+    stale = await bench.running(make.rule())
+    [one] = await opened(bench, make, stale, "k1")
+    intent = make.intent(one, stale)
+    intent = replace(intent, incident=replace(intent.incident, flight=intent.attempt.id))
+    await bench.store.admit([intent], stale, ROOM)
+    await bench.advance(minutes=1)
+    ended = make.done(intent.attempt)
+    known = replace(intent.incident, version=2)
+    assert not await bench.store.conclude([Conclusion(ended, replace(known, flight=None))], stale)
+    assert (await bench.store.standing("r", bench.now)).attempts == {one.id: ended}
+    fresh = await bench.store.take({"r": "d1"}, "beta", LEASE)
+    await bench.store.commit(Change("r", (replace(known, flight=None),)), fresh)
+    assert (await bench.store.standing("r", bench.now)).attempts == {}
 
 
 async def test_outcomes_stand_although_an_incident_was_written_meanwhile(bench, make):

@@ -71,6 +71,23 @@ async def test_two_gates_on_the_same_objects_let_each_object_through_once(postgr
         assert all((one.version == 2) == (one.id in standing.attempts) for one in standing.incidents)
 
 
+async def test_two_gates_that_want_the_same_objects_in_opposite_orders_never_wait_for_each_other(postgres, second, make):
+    """Both are stopped half way through their objects; gates that took them as given would hold what the other wants."""
+    (one, ours), (two, theirs) = await two_rules(postgres, make, lambda rule, n: f"o{10 + (n if rule == 'r0' else 19 - n)}")
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as other:
+        await other.execute(
+            "INSERT INTO attempt (id, incident, rule, object, begun, ends_by, holder, epoch, body)"
+            " VALUES ('x', 'i', 'r', 'o20', now(), now(), 'h', 1, '{}')"
+        )
+        first = asyncio.create_task(postgres.store.admit(ours, one, ROOM))
+        await blocked(other)
+        second_gate = asyncio.create_task(second.admit(theirs, two, ROOM))
+        await blocked(other, 2)
+        await other.rollback()
+    refused = {**await first, **await second_gate}
+    assert len(refused) == 20
+
+
 async def test_a_gate_that_waited_for_another_sees_that_its_attempt_is_settling(postgres, second, make):
     """The other attempt began, ended and settles while this gate stood between its look and its write."""
     (one, ours), (two, theirs) = await two_rules(postgres, make, lambda rule, n: f"o{n}")
@@ -90,10 +107,10 @@ async def test_a_gate_that_waited_for_another_sees_that_its_attempt_is_settling(
     assert (await second.standing("r1", postgres.now)).attempts == {}
 
 
-async def blocked(connection):
-    """Return as soon as somebody waits for a lock that this connection holds."""
-    watch = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-    while (await (await connection.execute(watch)).fetchone())[0] == 0:
+async def blocked(connection, count=1):
+    """Return as soon as so many wait for a lock in this database."""
+    watch = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+    while (await (await connection.execute(watch)).fetchone())[0] < count:
         await connection.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.005)")
 
 

@@ -152,6 +152,7 @@ class Replay(RuleBasedStateMachine):
             self.make.intent(one, tenure, id=self.fresh(), begun=self.now, ends_by=self.now + timedelta(seconds=10))
             for one in self.standing(tenure.rule).incidents[skip : skip + 3]
         ]
+        intents = [replace(one, incident=replace(one.incident, flight=one.attempt.id)) for one in intents]
         refused = self.both("admit", intents, tenure, timedelta(seconds=room))
         if refused is not None:
             self.intents += [(one, tenure) for one in intents if one.attempt.id not in refused]
