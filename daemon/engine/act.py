@@ -7,6 +7,7 @@ slots, so that the look before each first byte is seconds old.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from daemon.engine.change import Change, Conclusion, Intent, Tenure
 from daemon.engine.events import Attempted, Event
 from daemon.engine.look import lag, visit
 from daemon.engine.ports import Clock, Connector, Events, Quota, Store, Unreachable
-from daemon.engine.propose import Proposal, Resolved, Surroundings, news, resolve, routed
+from daemon.engine.propose import Proposal, Resolved, Surroundings, news, resolve, routed, settling
 
 ROOM = timedelta(seconds=5)
 """The bound on everything between the gate and the first byte: the lease must outlast it (law 16)."""
@@ -31,7 +32,29 @@ MARGIN = timedelta(seconds=3)
 """Added to a request's timeout: until then a successor treats the attempt as in flight."""
 
 PATIENCE = 5.0
-"""Seconds that a slice waits for its tokens; for longer than that it gives way and comes back."""
+"""Seconds (database time) that a slice waits for its tokens; for longer than that it gives way and comes back."""
+
+
+class Slots:
+    """How many acts are on their way from this replica, by connector: the cycles of all its rules share them (law 4)."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+        self._given = asyncio.Condition()
+
+    async def take(self, connector: Connector, wanted: int) -> int:
+        """Wait until at least one is free; how many were had, at most ``wanted``."""
+        async with self._given:
+            await self._given.wait_for(lambda: self._taken[connector.name] < connector.slots)
+            had = min(wanted, connector.slots - self._taken[connector.name])
+            self._taken[connector.name] += had
+            return had
+
+    async def give(self, connector: Connector, count: int) -> None:
+        """Free that many."""
+        async with self._given:
+            self._taken[connector.name] -= count
+            self._given.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,7 @@ class Desk:
     clock: Clock
     events: Events
     around: Surroundings
+    slots: Slots
     tenure: Callable[[], Tenure]
     going: Callable[[], bool]
 
@@ -97,17 +121,25 @@ async def act(desk: Desk, rule: Rule, standing: Standing, proposal: Proposal) ->
     used = 0
     while queue and desk.going():
         connector = desk.around.connectors[queue[0][1].step.connector or ""]
-        size = min(connector.slots, connector.rate[1] if connector.rate else connector.slots)
-        part = [id for id, one in queue if one.step.connector == connector.name][:size]
-        queue = [(id, one) for id, one in queue if id not in part]
-        if await _tokens(desk, connector, len(part)):
-            used += await _slice(desk, rule, standing, ledger, part, used)
-            standing = replace(standing, illnesses={**standing.illnesses, **ledger.ill})
-        else:
-            for id in part:
-                ledger.put(replace(ledger.incidents[id], why=Why.RATE, due=desk.earliest() + timedelta(seconds=PATIENCE)))
+        wanted = [id for id, one in queue if one.step.connector == connector.name]
+        had = await desk.slots.take(connector, min(len(wanted), connector.rate[1] if connector.rate else len(wanted)))
+        try:
+            part = wanted[:had]
+            queue = [(id, one) for id, one in queue if id not in part]
+            if await _tokens(desk, connector, had):
+                used += await _slice(desk, rule, standing, ledger, part, used)
+                standing = replace(standing, illnesses={**standing.illnesses, **ledger.ill})
+            else:
+                for id in part:
+                    ledger.put(replace(ledger.incidents[id], why=Why.RATE, due=_after_patience(desk)))
+        finally:
+            await desk.slots.give(connector, had)
     await _flush(desk, rule, ledger)
     return ledger.incidents
+
+
+def _after_patience(desk: Desk) -> datetime:
+    return desk.earliest() + timedelta(seconds=PATIENCE) * desk.tenure().timescale.factor
 
 
 async def _tokens(desk: Desk, connector: Connector, count: int) -> bool:
@@ -212,8 +244,7 @@ def concluded(desk: Desk, incident: Incident, attempt: Attempt, act: Act, outcom
     retry_at = tenure.timescale.rule(outcome.retry_at_db) if outcome.retry_at_db else None
     attempt = replace(attempt, outcome=outcome, ended=ended)
     after = recorded(incident, act.step, attempt, retry_at)
-    state = after.steps.get(act.step.id)
-    return replace(attempt, settled=state.settle_until if state else None), after
+    return settling(attempt, after), after
 
 
 def _note_health(ledger: Ledger, rule: Rule, attempt: Attempt, incident: Incident, act: Act) -> None:

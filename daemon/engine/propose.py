@@ -81,6 +81,7 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
     ended = {id: attempt for id, attempt in standing.attempts.items() if attempt.outcome}
     crashed = {id: lost(attempt) for id, attempt in standing.attempts.items() if not attempt.outcome and attempt.ends_by <= now}
     incidents = _prepared(rule, before, {**ended, **crashed}, standing, now)
+    closed = tuple(settling(attempt, incidents[id]) for id, attempt in crashed.items())
     incidents |= {id: sighted(rule, incidents[id], sighting) for id, sighting in seen.items()}
     was = standing.state.held
     held = hold(rule.guard, was, census(incidents.values(), standing.state.population), False, now)
@@ -108,7 +109,7 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
     change = Change(
         rule=rule.name,
         incidents=tuple(one for id, one in incidents.items() if one != before.get(id)),
-        closed=tuple(crashed.values()),
+        closed=closed,
         problems=told.problems,
         notices=notices,
         dispatches=routed(notices, around, now),
@@ -120,6 +121,12 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
 def lost(attempt: Attempt) -> Attempt:
     """An attempt whose sender never said what became of it: unknown by our own crash, ended when it could no longer arrive (law 16)."""
     return replace(attempt, outcome=Outcome(Result.UNKNOWN, CRASHED), ended=attempt.ends_by)
+
+
+def settling(attempt: Attempt, incident: Incident) -> Attempt:
+    """The attempt with the moment until which others leave its object alone, as its incident has it (laws 7, 9)."""
+    state = incident.steps.get(attempt.step)
+    return replace(attempt, settled=state.settle_until if state else None)
 
 
 def _prepared(
