@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from daemon.domain.value import Timescale
 from daemon.sandbox.faults import faults
 from daemon.sandbox.shops import SHOPS
 from daemon.sandbox.wire.listener import HOST
-from daemon.sandbox.wire.sandbox import Sandbox, open_sandbox
+from daemon.sandbox.wire.sandbox import open_sandbox
 from daemon.store.embedded import EmbeddedPostgres, start_embedded
 from daemon.store.migrations import migrate
 from daemon.store.postgres import PostgresStore
@@ -54,26 +54,26 @@ def run_demo(*, keep: bool = False, json: bool = False, config: Path = Path("con
     """Show the whole system against the sandbox until all has ended as its script says; the exit code.
 
     ``keep`` stays up afterwards, until interrupted; ``json`` prints nothing on stdout but the summary for programs.
+    Interrupted before the end it unwinds and gives 130.
     """
     out = Console(stderr=json, highlight=False)
     if not out.is_terminal:
         out.width = _WIDTH
     try:
-        with _terminated(), tempfile.TemporaryDirectory(prefix="orderheal-") as folder:
+        with _interruptible(), tempfile.TemporaryDirectory(prefix="orderheal-") as folder:
+            setting = lay_out(Path(folder), config, f"{HOST}:{_free_port()}")
             out.print("starting PostgreSQL and the sandbox …")
             with start_embedded(durable=False) as server:
-                picture = asyncio.run(_demo(server, Path(folder), config, out, keep=keep))
+                picture = asyncio.run(_demo(server, Path(folder), setting, out, keep=keep, json=json))
     except CannotDemo as cannot:
         Console(stderr=True).print(cannot, markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130
-    if json:
-        sys.stdout.write(for_programs(picture) + "\n")
     return 0 if picture.ok else 1
 
 
-async def _demo(server: EmbeddedPostgres, folder: Path, config: Path, out: Console, *, keep: bool) -> Picture:
+async def _demo(server: EmbeddedPostgres, folder: Path, setting: Setting, out: Console, *, keep: bool, json: bool) -> Picture:
     """Everything wired up in one straight line; what is opened here is closed in reverse."""
     async with AsyncExitStack() as stack:
         store_dsn = server.create_database("orderheal")
@@ -84,17 +84,19 @@ async def _demo(server: EmbeddedPostgres, folder: Path, config: Path, out: Conso
         sandbox = await stack.enter_async_context(open_sandbox(owners, folder, _rule_time(timescale), contacts={CHAT: CONTACT}))
         stack.enter_context(_running(sandbox.run(SystemClock()), "the world"))
         environment = {**sandbox.environment, "ORDERHEAL_DB_URL": store_dsn}
-        setting = lay_out(folder, config, f"{HOST}:{_free_port()}", environment)
         log = Log(stack.enter_context(open_log(folder)))
-        daemon = await stack.enter_async_context(_daemon(setting, log))
+        daemon = await stack.enter_async_context(_daemon(setting, environment, log))
         watch = Watch(store, sandbox, timescale, log)
 
         await _until(watch.ready, daemon, log, _START)
         await watch.plant(faults())
         picture = await _follow(watch, daemon, log, out)
         show_summary(out, picture)
+        if json:
+            sys.stdout.write(for_programs(picture) + "\n")
+            sys.stdout.flush()
         if keep:
-            _addresses(out, setting, sandbox, folder)
+            _addresses(out, setting, environment, sandbox.control, folder / "daemon.log")
             await _stay(daemon)
         return picture
 
@@ -124,12 +126,12 @@ def _show(screen: Live | None, picture: Picture, log: Log, out: Console) -> None
 
 
 @asynccontextmanager
-async def _daemon(setting: Setting, log: Log) -> AsyncIterator[Process]:
+async def _daemon(setting: Setting, environment: Mapping[str, str], log: Log) -> AsyncIterator[Process]:
     """``orderheal run`` as its own process, in a session of its own so that Ctrl-C reaches it through us alone."""
     configs = [word for path in setting.configs for word in ("--config", str(path))]
     daemon = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "daemon", "run", *configs,
-        env={**os.environ, **setting.environment}, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
+        env={**os.environ, **environment}, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
         start_new_session=True,
     )  # fmt: skip
     assert daemon.stdout is not None
@@ -178,16 +180,16 @@ async def _stay(daemon: Process) -> None:
         await daemon.wait()
 
 
-def _addresses(out: Console, setting: Setting, sandbox: Sandbox, folder: Path) -> None:
+def _addresses(out: Console, setting: Setting, environment: Mapping[str, str], control: str, log: Path) -> None:
     out.print("\nStaying up until Ctrl-C.")
     named = {
         "metrics": f"http://{setting.listen}/metrics",
         "health": f"http://{setting.listen}/healthz",
-        "sandbox": sandbox.control,
-        "store": setting.environment["ORDERHEAL_DB_URL"],
-        **{shop.connector: setting.environment[f"{shop.name}_DB_URL".upper()] for shop in SHOPS},
+        "sandbox": control,
+        "store": environment["ORDERHEAL_DB_URL"],
+        **{shop.connector: environment[f"{shop.name}_DB_URL".upper()] for shop in SHOPS},
         "configuration": " ".join(map(str, setting.configs)),
-        "log": str(folder / "daemon.log"),
+        "log": str(log),
     }
     for name, address in named.items():
         out.print(f"  {name:14} {address}", markup=False, soft_wrap=True)
@@ -215,17 +217,22 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _terminated() -> Iterator[None]:
-    """Let SIGTERM unwind everything, as Ctrl-C does."""
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, unwind everything exactly as Ctrl-C does, which asyncio knows about.
 
-    def unwind(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+    Ctrl-C itself is taken too where a shell that started us in the background had it ignored.
+    """
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    def interrupt(number: int, frame: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: interrupt, signal.SIGHUP: interrupt}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 __all__: Sequence[str] = ["FACTOR", "run_demo"]

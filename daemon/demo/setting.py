@@ -1,5 +1,5 @@
-"""What the daemon gets for the demo: a second configuration file over the shipped one, the rules with a fifth member,
-and the environment that answers every ``${env:…}``. Nothing else tells it where it runs."""
+"""What the daemon gets for the demo besides its environment: a second configuration file over the shipped one, and
+the rules with a fifth member. Nothing else tells it where it runs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ class CannotDemo(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The files of one demo. ``configs`` in the order in which they are laid over one another."""
+    """The files of one demo, ``configs`` in the order in which they are laid over one another; where the pages are."""
 
     configs: tuple[Path, ...]
-    environment: Mapping[str, str]
     listen: str
 
 
-def lay_out(folder: Path, config: Path, listen: str, environment: Mapping[str, str]) -> Setting:
+def lay_out(folder: Path, config: Path, listen: str) -> Setting:
     """Write the demo's files below ``folder``. Raises ``CannotDemo`` when the shipped ones are not as expected."""
     family = config.parent / "rules" / FAMILY
     for needed in (config, family):
@@ -44,7 +43,7 @@ def lay_out(folder: Path, config: Path, listen: str, environment: Mapping[str, s
     (rules / FAMILY).write_text(with_storm(family.read_text(encoding="utf-8")), encoding="utf-8")
     over = folder / "demo.yaml"
     over.write_text(yaml.safe_dump(overlay(listen), allow_unicode=True, sort_keys=False), encoding="utf-8")
-    return Setting((config, over), environment, listen)
+    return Setting((config, over), listen)
 
 
 def with_storm(family: str) -> str:

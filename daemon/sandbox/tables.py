@@ -161,9 +161,11 @@ class Gate:
         pumps = [asyncio.create_task(_pump(reader, answer)), asyncio.create_task(_pump(beyond, writer))]
         self._pipes.update({writer, answer})
         self._pumps.update(pumps)
-        await asyncio.wait(pumps)
-        self._pumps.difference_update(pumps)
-        self._pipes.difference_update({writer, answer})
+        try:
+            await asyncio.wait(pumps)
+        finally:
+            self._pumps.difference_update(pumps)
+            self._pipes.difference_update({writer, answer})
 
     async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._host.startswith("/"):

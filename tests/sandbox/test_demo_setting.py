@@ -34,7 +34,7 @@ def test_a_family_of_another_shape_is_refused_in_one_line() -> None:
 
 def test_a_folder_without_the_shipped_files_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CannotDemo, match="run the demo in the project's own folder"):
-        lay_out(tmp_path, tmp_path / "config.yaml", "127.0.0.1:1", {})
+        lay_out(tmp_path, tmp_path / "config.yaml", "127.0.0.1:1")
 
 
 def test_the_second_configuration_file_points_at_its_own_rules(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_second_configuration_file_points_at_its_own_rules(tmp_path: Path) -
     (shipped / "rules" / "order-not-sent.yaml").write_text(FAMILY)
     folder = tmp_path / "demo"
     folder.mkdir()
-    setting = lay_out(folder, shipped / "config.yaml", "127.0.0.1:1", {"A": "b"})
+    setting = lay_out(folder, shipped / "config.yaml", "127.0.0.1:1")
     over = yaml.safe_load(setting.configs[1].read_text())
     assert setting.configs[0] == shipped / "config.yaml"
     assert (folder / over["rules"]["path"] / "order-not-sent.yaml").is_file()
