@@ -123,7 +123,7 @@ def start_embedded(data: Path | None = None, *, durable: bool = True) -> Iterato
         with _used(folder, folder, durable) as server:
             yield server
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # another process's sweep may be at it since the server stopped
 
 
 @contextmanager
