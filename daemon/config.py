@@ -122,7 +122,7 @@ class ContactSettings(Settings):
     channels: list[ChannelSettings] = Field(min_length=1, description="Tried in order; all of them for `critical`.")
     hours: str = Field("24/7", description="OpenStreetMap's opening hours; outside of them messages wait.")
     timezone: Zone | None = Field(None, description="Zone of its hours and of times it reads; the installation's, if left out.")
-    language: Literal["ru"] | None = Field(None, description="Language of generated text.")
+    language: Literal["ru", "en"] | None = Field(None, description="Language of generated text.")
     external: bool = Field(False, description="Gets message, lines and attachments; no evidence, commands, money.")
     rate: RateText = Field(Rate(60, timedelta(hours=1)), description="Most messages to it: 20/h.")
     fallback: str | None = Field(None, description="The contact that is told when delivery fails or would be too late.")
@@ -134,7 +134,7 @@ class Document(Settings):
 
     environment: str = Field("production", min_length=1, description="`production` refuses the embedded database.")
     timezone: Zone = Field("UTC", description="Zone of times in messages, reports and on the command line.")
-    language: Literal["ru"] = Field("ru", description="Language of generated text for people.")
+    language: Literal["ru", "en"] = Field("ru", description="Language of generated text for people.")
     store: StoreSettings = Field(StoreSettings(), description="Where orderheal keeps its own rows.")
     http: HttpSettings = Field(HttpSettings(), description="Where metrics and health are served.")
     engine: EngineSettings = Field(EngineSettings(), description="How the loop turns.")

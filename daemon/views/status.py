@@ -41,6 +41,7 @@ class Status:
     held: tuple[tuple[str, Held], ...]
     ill: tuple[Illness, ...]
     failing: tuple[tuple[str, str], ...]
+    blind: tuple[tuple[str, datetime], ...]
     pauses: tuple[Pause, ...]
     not_looked: tuple[tuple[str, datetime | None], ...]
     undelivered: tuple[Told, ...]
@@ -82,6 +83,7 @@ def status(
         held=tuple((rule.name, rule.state.held) for rule in active if rule.state.held),
         ill=tuple(illnesses),
         failing=tuple((rule.name, rule.state.failed) for rule in active if rule.state.failed),
+        blind=tuple((rule.name, rule.state.unknown_since) for rule in active if rule.state.unknown_since),
         pauses=tuple(pauses),
         not_looked=tuple(_not_looked(active, now)),
         undelivered=tuple(undelivered),
@@ -132,6 +134,8 @@ def lines(answer: Status, zone: tzinfo) -> Iterator[Line]:
     ill = [(one.connector, one.reason, f"since {span(now - one.since)}, tried again {away(one.retry_at, now)}") for one in answer.ill]
     yield from _part("Systems that refuse us", "bad", ill)
     yield from _part("Rules that cannot look", "bad", answer.failing)
+    unseen = [(rule, f"since {span(now - since)}", f"orderheal scan {rule}") for rule, since in answer.blind]
+    yield from _part("Some subjects cannot be judged", "warn", unseen)
     yield from _part("Pauses", "warn", [_pause(pause, now) for pause in answer.pauses])
     late = [(rule, f"last complete scan {away(last, now)}" if last else "never yet") for rule, last in answer.not_looked]
     yield from _part("Rules that have not looked", "warn", late)
