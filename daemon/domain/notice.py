@@ -360,7 +360,7 @@ def _kind(desk: _Desk, problem: Problem, level: Level, told: Sequence[_Standing]
     if desk.held or not spoken:
         return None
     event = desk.rule.resolve_on is ResolveOn.DELIVERY
-    if len(spoken) >= 2 * problem.told or (event and any(one.reached[level.id] == desk.now for one in spoken)):
+    if len(spoken) >= 2 * problem.told or (event and any(one.reached[level.id] != one.incident.levels.get(level.id) for one in spoken)):
         return NoticeKind.GROWTH
     reminder = _reminder(desk, problem, level)
     return NoticeKind.REMINDER if reminder is not None and reminder <= desk.now else None

@@ -58,7 +58,7 @@ async def scan(
     desk: Desk, rule: Rule, standing: Standing, state: RuleState, incidents: Mapping[str, Incident], page: int, slice: timedelta
 ) -> tuple[datetime | None, Mapping[str, Incident]]:
     """One slice of the rule's scan: when the next is due (rule time), and all incidents as they are stored now."""
-    began = desk.looked_at(rule)
+    began = desk.earliest()  # when it is due again counts from here; only sightings are dated back by a lag
     until = desk.clock.monotonic() + slice.total_seconds()
     known = {incident.key for incident in incidents.values() if incident.live}
     sweep = Sweep(dict(incidents), state, state.progress or _first(rule, desk, state, began), known)
