@@ -207,7 +207,7 @@ def _worth_noting(rule: Rule, previous: Incident, now: datetime) -> bool:
 
 def _relapsed(rule: Rule, previous: Incident, seen: Sighting) -> Incident:
     again = replace(
-        previous, phase=Phase.OPEN, relapses=previous.relapses + 1, relapse_at=seen.at, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
+        previous, phase=Phase.OPEN, why=Why.GRACE, relapses=previous.relapses + 1, relapse_at=seen.at, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
         levels={}, marks=Marks(), since=_earliest(seen.since, seen.at), digest=rule.digest, cause=None, undiagnosed_since=None, due=seen.at,
         steps=_climbable(previous.steps),
     )  # fmt: skip
@@ -252,7 +252,7 @@ def sighted(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
     base = replace(base, since=_earliest(seen.since, incident.since))
     if incident.phase is Phase.PROVED:
         base = replace(
-            base, phase=Phase.OPEN, relapses=incident.relapses + 1, relapse_at=seen.at, proved_at=None, resolution=None, credit=False, handled=False,
+            base, phase=Phase.OPEN, why=Why.GRACE, relapses=incident.relapses + 1, relapse_at=seen.at, proved_at=None, resolution=None, credit=False, handled=False,
             levels={}, steps=_climbable(incident.steps),
         )  # fmt: skip
     return _with_cause(rule, base, seen)
