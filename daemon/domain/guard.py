@@ -45,6 +45,8 @@ def _act(rule: Rule, incident: Incident, act: Act, standing: Standing, used: int
     illness = standing.illnesses.get(act.step.connector or "")
     if illness is not None and now < illness.retry_at:
         return Wait(illness.retry_at, Why.CONNECTOR_ILL, detail=illness.reason)
+    if illness is not None and used:  # one at a time asks whether it is well again
+        return Wait(soon, Why.CONNECTOR_ILL, detail=illness.reason)
     busy = standing.busy.get(incident.object)
     if busy is not None and now < busy:
         return Wait(busy, Why.OBJECT_BUSY)

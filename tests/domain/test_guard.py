@@ -34,6 +34,9 @@ WAITS = {
     "an ill connector is left alone until it may be tried": (
         rule(), replace(PLAIN, illnesses={"api": Illness("api", T0, "HTTP 401", at(1))}), 0, Wait(at(1), Why.CONNECTOR_ILL, detail="HTTP 401"),
     ),
+    "of an ill connector one at a time asks whether it is well again": (
+        rule(), replace(PLAIN, illnesses={"api": Illness("api", T0, "HTTP 401", T0)}), 1, Wait(at(5), Why.CONNECTOR_ILL, detail="HTTP 401"),
+    ),
     "another actor on the object is waited for": (rule(), replace(PLAIN, busy={"order/N1": at(3)}), 0, Wait(at(3), Why.OBJECT_BUSY)),
     "the hour's calls are bounded": (
         rule(guard=Guard(max_calls_per_hour=2)), replace(PLAIN, calls=(at(-30), at(-10))), 0, Wait(at(30), Why.CALLS_PER_HOUR),
