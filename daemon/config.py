@@ -10,14 +10,14 @@ redactor on top. What a connector may be told is its kind's business: kinds are 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from daemon.domain.rule import ChannelRef, Contact
 from daemon.domain.shape import Shape
@@ -30,7 +30,16 @@ from daemon.language.hours import parse_hours
 from daemon.language.mistake import Mistake, Mistakes
 from daemon.language.places import Loaded, Node, near
 from daemon.language.vocabulary import CauseText, Vocabulary, classifier
-from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings, Zone
+from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings, Zone, parse_duration
+
+
+def _at_least(least: str) -> Callable[[timedelta], timedelta]:
+    def checked(value: timedelta) -> timedelta:
+        if value < parse_duration(least):
+            raise ValueError(f"must be at least {least}")
+        return value
+
+    return checked
 
 
 class StoreSettings(Settings):
@@ -56,11 +65,14 @@ class HttpSettings(Settings):
 class EngineSettings(Settings):
     """How the loop turns."""
 
-    lease: Duration = Field(
+    # Renewed every third of it: two thirds must still outlast engine.act.ROOM, or nothing would ever be sent.
+    lease: Annotated[Duration, AfterValidator(_at_least("8s"))] = Field(
         timedelta(seconds=30),
-        description="How long a replica holds a rule without renewing it: a dead one's rules wait so long.",
+        description="How long a replica holds a rule without renewing it, at least 8s: a dead one's rules wait so long.",
     )
-    poll: Duration = Field(timedelta(seconds=1), description="How often a replica asks for rules that are due.")
+    poll: Annotated[Duration, AfterValidator(_at_least("10ms"))] = Field(
+        timedelta(seconds=1), description="How often a replica asks for rules that are due, at least 10ms."
+    )
     cycles: int = Field(8, ge=1, le=64, description="How many rules one replica works on at once.")
     page: int = Field(1000, ge=1, le=100_000, description="Records per page of a scan: the bound on memory.")
     keep: Duration = Field(timedelta(days=90), description="How long ended incidents and their ledger are kept.")

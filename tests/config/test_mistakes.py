@@ -25,6 +25,8 @@ ROWS: list[tuple[str, str, str]] = [
     ('listen: "127.0.0.1:0"', "listen: §9464", "must be text"),
     ('listen: "127.0.0.1:0"', 'listen: "§here"', "must match"),
     ("lease: 30s", "lease: §30", "is no duration; write a number with a unit"),
+    ("lease: 30s", "lease: §7s", "must be at least 8s"),
+    ("poll: 1s", "poll: §0s", "must be at least 10ms"),
     ("poll: 1s", "poll: §1 sec", "is no duration"),
     ("cycles: 8", "cycles: §0", "must be at least 1"),
     ("page: 1000", "page: §many", "must be a whole number"),
