@@ -40,7 +40,7 @@ Scrub: TypeAlias = Callable[[str], str]
 Format: TypeAlias = Literal["auto", "json", "text"]
 Telling: TypeAlias = tuple[int, str]
 _COLOURS = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "1;31"}
-_QUIET = {"apscheduler": logging.CRITICAL, "httpx": logging.WARNING, "sqlalchemy": logging.WARNING}
+_QUIET = {"apscheduler": logging.CRITICAL, "httpx": logging.WARNING, "psycopg": logging.CRITICAL, "sqlalchemy": logging.WARNING}
 """Libraries whose ordinary news would drown ours: what they do, and how their jobs fail, we tell ourselves."""
 
 

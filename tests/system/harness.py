@@ -110,13 +110,21 @@ class Replica:
         return "".join(self.lines)
 
     @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Its log, read."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    @property
     def pid(self) -> int:
         return self.process.pid
 
     def said(self, message: str, **fields: object) -> list[dict[str, Any]]:
         """The lines with this message and these fields."""
-        entries = [json.loads(line) for line in self.lines if line.startswith("{")]
-        return [entry for entry in entries if entry["message"] == message and fields.items() <= entry.items()]
+        return [entry for entry in self.entries if entry["message"] == message and fields.items() <= entry.items()]
+
+    def said_at(self, *levels: str) -> list[dict[str, Any]]:
+        """The lines of these levels."""
+        return [entry for entry in self.entries if entry["level"] in levels]
 
     def until(self, message: str, **fields: object) -> dict[str, Any]:
         """Wait for a line; the first such one."""

@@ -79,7 +79,7 @@ def canary_in_a_traceback(log: logging.Logger) -> None:
 
 
 def canary_in_a_library_s_warning(log: logging.Logger) -> None:
-    logging.getLogger("psycopg.pool").warning("error connecting: %s", CANARY)
+    logging.getLogger("asyncio").warning("socket.send() raised exception: %s", CANARY)
 
 
 def canary_in_python_s_warning(log: logging.Logger) -> None:
