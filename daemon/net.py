@@ -147,9 +147,17 @@ class Client:
         self._acts = _http(httpx.Limits(max_connections=slots, max_keepalive_connections=0))
 
     async def read(
-        self, operation: str, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        operation: str,
+        method: str,
+        url: str | Callable[[], str],
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> Response | Failed:
-        """Ask, within the shared rate, up to three times if what went wrong may pass; raises only when cancelled."""
+        """Ask, within the shared rate, up to three times if what went wrong may pass; raises only when cancelled.
+
+        A ``url`` that is signed with the time is a function: it is made anew for each try.
+        """
         trying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_TRIES),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
@@ -186,12 +194,13 @@ class Client:
         await self._acts.aclose()
 
     async def _read_once(
-        self, operation: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self, operation: str, method: str, url: str | Callable[[], str], headers: Mapping[str, str], body: bytes | None
     ) -> Response | Failed:
         if starved := await self.token():
             return starved
         began = self._tools.clock.monotonic()
-        answer = await self._exchange(self._reads, method, url, headers, body, self._timeout)
+        address = url() if callable(url) else url
+        answer = await self._exchange(self._reads, method, address, headers, body, self._timeout)
         problem = _problem(answer)
         self._emit(operation, "error" if problem else "ok", began, problem)
         if isinstance(answer, Response):
