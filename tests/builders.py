@@ -27,13 +27,16 @@ def minutes(number: float) -> timedelta:
     return timedelta(minutes=number)
 
 
+HERE = Place("rules/test.yaml", 1, 1)
+
+
 @dataclass(frozen=True)
 class Expression:
     """An expression that is a Python function of the scope; a name it misses makes it unknown, as in CEL."""
 
     function: Callable[[Scope], Value]
     text: str = "expression"
-    place: Place = Place("rules/test.yaml", 1, 1)
+    place: Place = HERE
     reads: frozenset[str] = frozenset()
 
     def __call__(self, scope: Scope) -> Value:

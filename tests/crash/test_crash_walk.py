@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field as attribute, replace
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from datetime import datetime
 from typing import Any
 

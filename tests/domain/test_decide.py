@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from builders import UPLOAD, at, attempt, clause, constant, field, incident, minutes, rule, seen, sight, state
+from builders import UPLOAD, at, attempt, constant, incident, minutes, rule, seen, sight, state
 
 from daemon.domain.attempt import CONNECTOR_ILL, CRASHED, Outcome, Reply, Result
 from daemon.domain.decide import Act, Close, Decision, Escalate, Wait, decide, idempotency_key
@@ -32,12 +32,15 @@ WAIT = Step(id="wait", wait=minutes(45))
 COMMENT = Step(id="comment", connector="api", call="comment")
 
 
+PLAIN = rule()
+
+
 @dataclass(frozen=True)
 class Row:
     says: str
     incident: Incident
     expect: Decision
-    rule: Rule = rule()
+    rule: Rule = PLAIN
     now: object = GRACED
     flight: object = None
     told: bool = False

@@ -6,7 +6,8 @@ from datetime import timedelta
 from builders import T0, UPLOAD, attempt, incident, minutes, rule, sight
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule as transition
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition
+from hypothesis.stateful import rule as transition
 
 from daemon.domain.attempt import CONNECTOR_ILL, CRASHED, Outcome, Result
 from daemon.domain.decide import Act, Close, decide, last_end
