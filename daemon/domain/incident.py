@@ -300,7 +300,8 @@ def recorded(incident: Incident, step: Step, attempt: Attempt, retry_at: datetim
 
     ``retry_at``: what ``Retry-After`` said, as rule time. The attempt carries its end. ``settle`` runs from there (law 9).
     """
-    assert attempt.outcome is not None and attempt.ended is not None
+    assert attempt.outcome is not None
+    assert attempt.ended is not None
     outcome, ended = attempt.outcome, attempt.ended
     incident = replace(incident, flight=None)
     if outcome.result is Result.NOT_SENT:
@@ -336,7 +337,8 @@ def _response(outcome: Outcome) -> Value:
 
 
 def _postponed(state: StepState, step: Step, attempt: Attempt, retry_at: datetime | None) -> StepState:
-    assert attempt.outcome is not None and attempt.ended is not None
+    assert attempt.outcome is not None
+    assert attempt.ended is not None
     ill = attempt.outcome.reason == CONNECTOR_ILL
     laters = state.laters if ill else state.laters + 1
     pause = step.backoff.ceiling(max(laters, 1)) * share(f"{attempt.id}/{laters}")
@@ -351,7 +353,8 @@ def _arrived(state: StepState, step: Step, attempt: Attempt) -> StepState:
 
     Settle runs from the answer's arrival; without an answer from ``ends_by``, for until then it may still arrive (law 9).
     """
-    assert attempt.outcome is not None and attempt.ended is not None
+    assert attempt.outcome is not None
+    assert attempt.ended is not None
     unknown = attempt.outcome.result is Result.UNKNOWN
     silent = unknown and attempt.outcome.reply is None
     heard = max(attempt.ended, attempt.ends_by) if silent else attempt.ended

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias, Union
 
 Value: TypeAlias = Union[
-    None, bool, int, float, str, Decimal, datetime, timedelta, Sequence["Value"], Mapping[str, "Value"], "Unknown"
+    bool, int, float, str, Decimal, datetime, timedelta, Sequence["Value"], Mapping[str, "Value"], "Unknown", None
 ]
 Scope: TypeAlias = Mapping[str, Value]
 Record: TypeAlias = Mapping[str, Value]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from daemon.domain.attempt import CONNECTOR_ILL, Attempt, Outcome, Request, Result
+from daemon.domain.attempt import CONNECTOR_ILL, Attempt, Outcome, Result
 from daemon.domain.decide import Act
 from daemon.domain.incident import Incident, Why, begun, recorded, sighted
 from daemon.domain.notice import Notice, ill_notice

@@ -107,11 +107,11 @@ class Conclusion:
     incident: Incident | None
 
 
-class Fenced(Exception):  # noqa: N818 - not an error of ours: another replica has the rule now
+class Fenced(Exception):
     """The tenure is over: its epoch was raised or its lease ran out. Nothing was written."""
 
 
-class Conflict(Exception):  # noqa: N818 - as above
+class Conflict(Exception):
     """An incident was written by somebody else since it was read. Nothing was written."""
 
 

@@ -134,7 +134,7 @@ class Engine:
     async def look_once(self, name: str, limit: int | None = None) -> Scan:
         """A scan's sightings, nothing written. Raises ``Unreachable``."""
         rule = self._rules[name]
-        now, standing = await self._standing(name)
+        now, _ = await self._standing(name)
         pages: list[Found] = []
         source = self._around.connectors[rule.detect.connector]
         hold = not rule.detect.lookups

@@ -16,7 +16,7 @@ from daemon.engine.change import Change, Conclusion, GiveBack, Intent, RuleVersi
 from daemon.engine.events import Event
 
 
-class Unreachable(Exception):  # noqa: N818 - a fact about the outside
+class Unreachable(Exception):
     """A source could not be read: not connected, timed out, refused, or its fingerprint does not hold. Message without secrets."""
 
 

@@ -150,7 +150,7 @@ def step_of(rule: Rule, id: str) -> Step:
 def urgency(incident: Incident) -> tuple[bool, float, float, str]:
     """Acts go in order of deadline, then age; severity is one per rule (law 7)."""
     deadline = incident.deadline.timestamp() if incident.deadline else 0.0
-    return (incident.deadline is None, deadline, incident.since.timestamp(), incident.id)
+    return (incident.deadline is None, deadline, incident.since.timestamp(), incident.key)
 
 
 def resolve(rule: Rule, incident: Incident, standing: Standing, used: int, around: Surroundings, now: datetime) -> Resolved:
