@@ -14,6 +14,7 @@ from typing import Any, Final
 from daemon.domain.shape import Call, Field, FieldType, Records, Role, Shape
 from daemon.domain.value import Value
 from daemon.sandbox.scenario import Patch
+from daemon.sandbox.systems import systems
 from daemon.sandbox.world import Change, Deed, Stock, World
 
 NOT_SENT: Final = ("not_sent", "send_error_bitrix")
@@ -117,11 +118,15 @@ def shapes() -> Mapping[str, Shape]:
     databases = {shop.connector: Shape(records={"orders": ORDERS}) for shop in SHOPS}
     send = Call(frozenset({"id", "number_type"}), idempotent=True)
     services = {shop.service: Shape(calls={shop.method: send}) for shop in SHOPS}
-    return {**databases, **services, "telegram": Shape(channel=True), "sentry": Shape(channel=True)}
+    others = {system.name: system.shape for system in systems().values()}
+    return {**databases, **services, **others, "telegram": Shape(channel=True), "sentry": Shape(channel=True)}
 
 
 def shop_world(start: datetime, on_change: Callable[[Change], None] = lambda change: None) -> World:
-    """The world of the five shops, with nothing wrong in it yet."""
+    """The world of the five shops and of every system around them, with nothing wrong in it yet."""
     stocks = {shop.orders: Stock(ORDERS, _example(shop), _scanned) for shop in SHOPS}
     deeds: dict[str, Deed] = {f"{shop.service}.{shop.method}": partial(_send, shop) for shop in SHOPS}
+    for system in systems().values():
+        stocks |= system.stocks
+        deeds |= system.deeds
     return World(stocks, deeds, start, on_change)

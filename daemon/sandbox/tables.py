@@ -101,6 +101,10 @@ class Tables:
             await connection.execute(_INDEXES)
             await connection.execute(_ROLE)
 
+    def holds(self, records: str) -> bool:
+        """Whether this kind of records stands in a database."""
+        return records in self._connections
+
     async def write(self, changes: Sequence[Changed]) -> None:
         """Carry the changes over, in their order; what follows one another in one shop becomes visible at once."""
         for kind, some in groupby(changes, key=lambda change: change.records):

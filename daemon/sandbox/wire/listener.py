@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from aiohttp import web
 
-from daemon.sandbox.world import Mute, Said
+from daemon.sandbox.world import Mute, Said, World
 
 HOST: Final = "127.0.0.1"
+See = Callable[[Callable[[World], Any]], Awaitable[Any]]
+"""Look at the world, or act in it, now: one at a time. Gives what the look gives."""
 
 
 class Listener:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, TypeVar
+
+from aiohttp import web
 
 from daemon.engine.ports import Clock
 from daemon.sandbox.scenario import Scenario
-from daemon.sandbox.shops import SHOPS, shop_world
+from daemon.sandbox.shops import SHOPS, Shop, shop_world
+from daemon.sandbox.systems import systems
 from daemon.sandbox.tables import Gate, Tables, gates
 from daemon.sandbox.wire import control, sentry, service, telegram
 from daemon.sandbox.wire.listener import Listener
-from daemon.sandbox.world import Change, Changed, Message, Said, Spoken, Subject, Switched
+from daemon.sandbox.world import Change, Changed, Message, Said, Spoken, Subject, Switched, World
 
 T = TypeVar("T")
 HEALTHY: Final = 25_000
@@ -40,7 +46,9 @@ class Sandbox:
         self._token = secrets.token_hex(16)
         self.world = shop_world(now(), self._changes.append)
         self._gates = ways
-        self._services = {shop.service: Listener(partial(service.application, shop, self._token, self._perform)) for shop in SHOPS}
+        self._wires = {name: wire for name in systems() if (wire := _wire(name)) is not None}
+        self._services = {shop.service: Listener(partial(self._service, shop)) for shop in SHOPS}
+        self._others = {name: Listener(partial(wire.application, self.see, self._token)) for name, wire in self._wires.items()}
         self._telegram = Listener(partial(telegram.application, f"1:{self._token}", self._chat))
         self._sentry = Listener(partial(sentry.application, _PROJECT, self._token, self._event))
         self._control = Listener(partial(control.application, self.world))
@@ -48,7 +56,7 @@ class Sandbox:
     @property
     def systems(self) -> Mapping[str, Gate | Listener]:
         """Every system that can go up and down, by its connector's name."""
-        return {**self._gates, **self._services, "telegram": self._telegram, "sentry": self._sentry}
+        return {**self._gates, **self._services, **self._others, "telegram": self._telegram, "sentry": self._sentry}
 
     @property
     def control(self) -> str:
@@ -63,6 +71,8 @@ class Sandbox:
             names[f"{shop.name}_DB_URL".upper()] = self._gates[shop.connector].url
             names[f"{shop.name}_INTEGRATION_URL".upper()] = self._services[shop.service].url
             names[f"{shop.name}_INTEGRATION_TOKEN".upper()] = self._token
+        for name, wire in self._wires.items():
+            names |= wire.environment(self._others[name].url, self._token)
         return names | {
             "TELEGRAM_URL": self._telegram.url,
             "TELEGRAM_TOKEN": f"1:{self._token}",
@@ -89,6 +99,10 @@ class Sandbox:
         """Let scenarios begin now; each shop sees its share of them at once."""
         return await self.live(lambda: [one for each in scenarios for one in self.world.plant(each, self._now())])
 
+    async def see(self, look: Callable[[World], T]) -> T:
+        """Look at the world, or act in it, as ``live`` does."""
+        return await self.live(lambda: look(self.world))
+
     async def live(self, act: Callable[[], T]) -> T:
         """Do something in the world, now, and carry what has changed to where others see it. Cannot be cut in two."""
         return await asyncio.shield(self._live(act))
@@ -98,12 +112,20 @@ class Sandbox:
             self.world.advance(self._now())
             result = act()
             changes, self._changes[:] = list(self._changes), []
-            rows = [change for change in changes if isinstance(change, Changed)]
+            rows = [change for change in changes if isinstance(change, Changed) and self._tables.holds(change.records)]
             await self._tables.write(sorted(rows, key=lambda change: change.records))
             for switch in (change for change in changes if isinstance(change, Switched)):
                 system = self.systems[switch.connector]
                 await (system.open() if switch.up else system.shut())
             return result
+
+    def _service(self, shop: Shop) -> web.Application:
+        """A shop's service, with what only this shop's can do."""
+        app = service.application(shop, self._token, self._perform)
+        extend = getattr(self._wires.get(shop.name), "extend", None)
+        if extend is not None:
+            extend(app, self.see, self._token)
+        return app
 
     async def _perform(self, call: str, args: Mapping[str, Any], idempotency_key: str) -> Said:
         return await self.live(lambda: self.world.perform(call, args, idempotency_key, self._now()))
@@ -119,6 +141,13 @@ class Sandbox:
         if isinstance(said, Spoken) and said.status == 200:
             self.world.tell(message)
         return said
+
+
+def _wire(name: str) -> ModuleType | None:
+    """How a system looks on the wire; ``None``: not at all, it is only seen inside."""
+    path = f"daemon.sandbox.wire.{name}"
+    wire = importlib.import_module(path) if find_spec(path) else None
+    return wire if hasattr(wire, "application") else None
 
 
 @asynccontextmanager
