@@ -73,6 +73,11 @@ def overlay(listen: str) -> Mapping[str, Any]:
         "engine": {"lease": "10s", "poll": "100ms"},
         "logs": {"format": "json"},
         "rules": {"path": "rules/"},
-        "connectors": impatient | {"telegram": {"url": "${env:TELEGRAM_URL}"}},
+        "connectors": impatient
+        | {
+            "telegram": {"url": "${env:TELEGRAM_URL}"},
+            "kaspi": {"url": "${env:KASPI_URL}"},
+            "lamoda": {"url": "${env:LAMODA_URL}", "currency": "KZT"},
+        },
         "contacts": {CONTACT: {"channels": [{"via": "telegram", "chat": CHAT}]}},
     }
