@@ -7,6 +7,7 @@ never gets it, and once more as data in ``evidence``, for Sentry.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,12 +18,44 @@ from typing import Any
 
 from daemon.domain.attempt import Request, Result
 from daemon.domain.incident import Incident, Phase, StepState, scope_of
-from daemon.domain.rule import Contact, GroupBy, Level, Rule
-from daemon.domain.value import Money, Scope, Unknown, pack
+from daemon.domain.rule import CardForm, Contact, GroupBy, Level, Rule, TableForm
+from daemon.domain.value import Money, Scope, Unknown, Value, pack
 from daemon.domain.words import LIST_LIMIT, Words
 
 _KEPT = 2000
 """Characters of a request's or an answer's text that go into the evidence of one message."""
+
+TABLE_LIMIT = 1000
+"""Rows of one attached table; what is beyond is not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A few labelled rows about one thing, as its reader sees them. Only what a rule names can be on it."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        """The card for a channel without pictures."""
+        return "\n".join([self.title, *(f"{label}: {value}" for label, value in self.rows)])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of texts under their headings (none: a plain list), and the name of the file that they make."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def text(self) -> str:
+        """Its beginning for a channel without files."""
+        shown = (" — ".join(cell for cell in row if cell) for row in self.rows[:LIST_LIMIT])
+        rest = len(self.rows) - LIST_LIMIT
+        return "\n".join([*shown, *([f"… + {rest}"] if rest > 0 else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +118,51 @@ def text(kind: str, matter: Matter) -> str:
         return "\n".join([*_ending(matter, words), words.lines(_lines(matter, matter.left, words))]).strip()
     lines = words.lines(_lines(matter, matter.subjects, words))
     return "\n".join(part for part in (_message(matter, words), lines) if part)
+
+
+def cards(kind: str, matter: Matter) -> tuple[Card, ...]:
+    """The pictures beside the message. An end has none: there is nothing left to do."""
+    forms = () if kind == "end" else matter.level.attach
+    words = words_of(matter.contact)
+    return tuple(_card(form, _message_scope(matter, words), words) for form in forms if isinstance(form, CardForm))
+
+
+def _card(form: CardForm, scope: Scope, words: Words) -> Card:
+    rows = tuple((label, value(scope, words.show).strip()) for label, value in form.rows)
+    return Card(form.title(scope, words.show).strip(), rows)
+
+
+def tables(kind: str, matter: Matter) -> tuple[Table, ...]:
+    """The files beside the message: those of the rule, and all lines where the message has room for some of them only."""
+    if kind == "end":
+        return ()
+    words = words_of(matter.contact)
+    scope = _message_scope(matter, words)
+    found = [_table(form, scope, words) for form in matter.level.attach if isinstance(form, TableForm)]
+    if len(matter.subjects) > LIST_LIMIT:
+        lines = ((_line(matter, one, words),) for one in matter.subjects[:TABLE_LIMIT])
+        found.append(Table(f"{matter.rule.name}.csv", (), tuple(lines)))
+    return tuple(table for table in found if table)
+
+
+def _table(form: TableForm, scope: Scope, words: Words) -> Table | None:
+    """What cannot be known or is empty makes no file: the message goes out all the same."""
+    found = form.rows(scope)
+    if isinstance(found, str | Mapping) or not isinstance(found, Sequence) or not found:
+        return None
+    rows = [item if isinstance(item, Mapping) else {"": item} for item in found[:TABLE_LIMIT]]
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    cells = tuple(tuple(_cell(row.get(name), words) for name in columns) for row in rows)
+    return Table(_file_name(form.name(scope, words.show)), () if columns == ("",) else columns, cells)
+
+
+def _cell(value: Value, words: Words) -> str:
+    return "" if value is None else words.show(value)
+
+
+def _file_name(text: str) -> str:
+    """A name that is no path, whatever a record put into it."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:100] or "table.csv"
 
 
 def _message(matter: Matter, words: Words) -> str:

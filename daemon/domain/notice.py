@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from daemon.domain import message
 from daemon.domain.attempt import Outcome, Request, Result
 from daemon.domain.incident import Incident, Phase, Why, scope_of
-from daemon.domain.message import Matter, by_urgency, first_deadline
+from daemon.domain.message import Card, Matter, Table, by_urgency, first_deadline
 from daemon.domain.rule import Contact, Delivery, GroupBy, Level, Mode, ResolveOn, Rule, Severity
 from daemon.domain.words import RUSSIAN, Words
 
@@ -80,6 +80,7 @@ class Notice:
 
     ``title`` and ``text`` are what every contact may read; ``ours`` is the engine's part (evidence, money, commands), never sent
     to an external contact; ``context`` is the structured evidence for Sentry. ``until`` is when it becomes pointless.
+    ``cards`` and ``tables`` are its attachments, for every contact: values here, drawn and written by the channel that sends them.
     """
 
     id: str
@@ -101,6 +102,13 @@ class Notice:
     runbook: str = ""
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     context: Mapping[str, Any] = field(default_factory=dict)
+    cards: tuple[Card, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """The text with what is attached to it written out, for a channel that carries no pictures and no files."""
+        return "\n\n".join(part for part in (self.text, *(card.text for card in self.cards), *(table.text for table in self.tables)) if part)
 
 
 class DeliveryState(StrEnum):
@@ -442,6 +450,8 @@ def _notice(desk: _Desk, episode: _Episode) -> Notice | None:
         runbook=desk.rule.runbook,
         delivery=episode.level.delivery,
         context=message.evidence(kind, matter, desk.words),
+        cards=message.cards(kind, matter),
+        tables=message.tables(kind, matter),
     )
 
 

@@ -214,6 +214,22 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class CardForm:
+    """A card to go beside a message: its title, and by label the only rows that may stand on it."""
+
+    title: Text
+    rows: tuple[tuple[str, Text], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableForm:
+    """A table to go beside a message: where its list is read, and what the file is called."""
+
+    rows: Expr
+    name: Text
+
+
+@dataclass(frozen=True, slots=True)
 class Level:
     """A level of ``escalate``: whom, when and with which words. ``id`` is its identity across edits."""
 
@@ -225,6 +241,7 @@ class Level:
     message: Text | None = None
     line: Text | None = None
     group_by: GroupBy = GroupBy.CAUSE
+    attach: tuple[CardForm | TableForm, ...] = ()
     repeat: timedelta | None = None
     delivery: Delivery = Delivery.AT_LEAST_ONCE
 

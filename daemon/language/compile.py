@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from daemon.domain.rule import (
     Backoff,
+    CardForm,
     Cause,
     Clause,
     Delivery,
@@ -32,12 +33,15 @@ from daemon.domain.rule import (
     Rule,
     Severity,
     Step,
+    TableForm,
+    Text,
 )
 from daemon.domain.shape import Call, Field, FieldType, Records
 from daemon.domain.value import Place, Value
 from daemon.language import lint
 from daemon.language.cel import Computed, Constant, Environment, Kind, Program, Row, Words
 from daemon.language.document import (
+    AttachmentDocument,
     BackoffDocument,
     Condition,
     Conditions,
@@ -495,9 +499,36 @@ class _Compiler:
             message=self._text(document.message, (*path, "message"), self._moments.message(group_by)),
             line=self._text(document.line, (*path, "line"), self._moments.line),
             group_by=group_by,
+            attach=self._attached(document.attach, (*path, "attach"), self._moments.message(group_by)),
             repeat=document.repeat,
             delivery=Delivery(document.delivery),
         )
+
+    def _attached(self, documents: Sequence[AttachmentDocument], path: Path, moment: lint.Moment) -> tuple[CardForm | TableForm, ...]:
+        found = [self._attachment(document, (*path, at), moment) for at, document in enumerate(documents)]
+        return tuple(form for form in found if form)
+
+    def _attachment(self, document: AttachmentDocument, path: Path, moment: lint.Moment) -> CardForm | TableForm | None:
+        if (document.card is None) == (document.table is None):
+            self._no(path, "an attachment is either a `card` or a `table`")
+        elif document.card is not None:
+            if document.name is not None:
+                self._no((*path, "name"), "name: belongs to a table; a card has a title")
+            below = (*path, "card", "rows")
+            title = self._text(document.card.title, (*path, "card", "title"), moment)
+            rows = [(label, self._text(text, (*below, label), moment)) for label, text in document.card.rows.items()]
+            return CardForm(title, tuple((label, text) for label, text in rows if text)) if title else None
+        elif document.table is not None:
+            return self._table(document.table, document.name, path, moment)
+        return None
+
+    def _table(self, written: str, name: str | None, path: Path, moment: lint.Moment) -> TableForm | None:
+        if name is None or not name.endswith(".csv"):
+            self._no(path if name is None else (*path, "name"), "a table needs the name of its file, such as `name: errors.csv`")
+        rows, file = self._computed(written, (*path, "table"), moment), self._text(name, (*path, "name"), moment)
+        if self._source and not (isinstance(rows, Program) and (rows.type.startswith("list") or self._may_be(rows, "dyn"))):
+            self._no((*path, "table"), "table: must be one ${…} hole that gives a list")
+        return TableForm(rows, file) if file else None
 
     # --- doubts --------------------------------------------------------------------------------------------------
 
@@ -602,8 +633,15 @@ def _names_read(rule: Rule) -> frozenset[str]:
     exprs += [expr for cause in diagnose.causes for expr in (cause.name, cause.when.expr)]
     exprs += [step.when for step in steps] + [arg for step in steps for arg in step.args.values()]
     exprs += [level.when for level in levels]
-    texts = [text for level in levels for text in (level.message, level.line) if isinstance(text, Words)]
+    exprs += [form.rows for level in levels for form in level.attach if isinstance(form, TableForm)]
+    texts = [text for level in levels for text in _texts_of(level) if isinstance(text, Words)]
     return frozenset().union(*(each.reads for each in (*exprs, *texts) if each))
+
+
+def _texts_of(level: Level) -> Iterator[Text | None]:
+    yield from (level.message, level.line)
+    for form in level.attach:
+        yield from (form.name,) if isinstance(form, TableForm) else (form.title, *(text for _, text in form.rows))
 
 
 def _backoff(document: BackoffDocument) -> Backoff:

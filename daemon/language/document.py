@@ -201,6 +201,25 @@ class StepDocument(Settings):
     )
 
 
+class CardDocument(Settings):
+    """A few labelled rows, drawn as a picture or written out where the channel has no pictures."""
+
+    title: Text = Field(description="What stands above the rows: a text with ${…} holes.")
+    rows: dict[NotEmpty, Text] = Field(
+        min_length=1, description="Label to text with ${…} holes: exactly these, so that nothing else can slip in."
+    )
+
+
+class AttachmentDocument(Settings):
+    """Something beside the message: a card, or a table. Uses the record only with group_by: subject, as the message."""
+
+    card: CardDocument | None = Field(None, description="A card. Either this or `table`.")
+    table: Text | None = Field(
+        None, description="One ${…} hole that gives a list: a row per item, a column per key of the items. Either this or `card`."
+    )
+    name: Text | None = Field(None, description="Name of the table's file, with .csv at its end.")
+
+
 class LevelDocument(Settings):
     """Whom to tell, when and with which words."""
 
@@ -221,7 +240,7 @@ class LevelDocument(Settings):
     )
     line: Text | None = Field(None, description="Once per subject, the most urgent first, ten at most. Default: key, value, deadline.")
     group_by: Literal["cause", "rule", "subject"] = Field("cause", description="What one message is about. Default cause.")
-    attach: NotBuilt = Field(None, description="Cards and tables beside the message. Not built yet.")
+    attach: list[AttachmentDocument] = Field([], description="Cards and tables beside the message, for external contacts too.")
     repeat: Span | None = Field(
         None, description="Reminder in the same thread until proof or claim, in the contact's hours. Default: never."
     )

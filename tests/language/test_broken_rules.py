@@ -85,6 +85,8 @@ guard: {max_broken: 100, max_broken_percent: 20, max_calls_per_hour: 200, max_at
 """
 
 # key of the language, what the rule has, what the broken rule has (the mistake is where ¦ stands), what is said
+AFTER = "    after: 6h"
+ATTACH = f"{AFTER}\n    attach: "
 KEYS = [
     ("name", "name: stuck", "name: ¦Stuck Order", "must match"),
     ("name", "name: stuck\n", "¦", 'missing key "name"'),
@@ -185,7 +187,16 @@ KEYS = [
     ("escalate.line", "line: ${posting_number}, до", "line: ${¦posting}, до", 'unknown name "posting"'),
     ("escalate.line", "line: ${posting_number}, до", "line: ${¦deal}, до", '"deal" is a record; deal.…'),
     ("escalate.group_by", "group_by: cause", "group_by: ¦region", "must be 'cause', 'rule' or 'subject'"),
-    ("escalate.attach", "    after: 6h", "    after: 6h\n    attach: ¦[{table: x}]", "attach: is not built yet; leave it out"),
+    ("escalate.attach", AFTER, f"{ATTACH}¦card", "must be a list"),
+    ("escalate.attach", AFTER, f"{ATTACH}[¦{{name: a.csv}}]", "an attachment is either a `card` or a `table`"),
+    ("escalate.attach.card", AFTER, f"{ATTACH}[{{card: ¦Заказ}}]", "must be a map"),
+    ("escalate.attach.card.title", AFTER, f'{ATTACH}[{{card: {{title: "${{¦status}}", rows: {{a: b}}}}}}]', "written once for many"),
+    ("escalate.attach.card.rows", AFTER, f"{ATTACH}[{{card: {{title: a, rows: ¦{{}}}}}}]", "at least 1"),
+    ("escalate.attach.card.rows", AFTER, f'{ATTACH}[{{card: {{title: a, rows: {{a: "${{¦statuss}}"}}}}}}]', 'unknown name "statuss"'),
+    ("escalate.attach.table", AFTER, f"{ATTACH}[{{table: ¦x, name: x.csv}}]", "must be one ${…} hole that gives a list"),
+    ("escalate.attach.table", AFTER, f'{ATTACH}[{{table: "¦${{group.count}}", name: x.csv}}]', "must be one ${…} hole that gives a list"),
+    ("escalate.attach.name", AFTER, f'{ATTACH}[{{table: "${{[now]}}", name: ¦x}}]', "a table needs the name of its file"),
+    ("escalate.attach.name", AFTER, f"{ATTACH}[{{name: ¦x.csv, card: {{title: a, rows: {{a: b}}}}}}]", "belongs to a table"),
     ("escalate.repeat", "repeat: 2h", "repeat: ¦daily", "is no duration"),
     ("escalate.delivery", "    delivery: at_least_once\n  - to", "    delivery: ¦twice\n  - to", "must be 'at_least_once'"),
     ("on_resolved", "on_resolved:\n", "on_resolved:\n  - {¦wait: 5m, call: bitrix24.add_comment}\n", 'unknown key "wait"'),
