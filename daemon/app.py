@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
@@ -43,15 +44,17 @@ from daemon.settings import Redactor
 from daemon.store.embedded import refuse_embedded, start_embedded
 from daemon.store.migrations import StoreError, migrate
 from daemon.store.postgres import PostgresStore
+from daemon.telemetry.alive import CheckIns, DeadMan, Watcher
 from daemon.telemetry.crash import Crew, watch_loop, watch_uncaught
 from daemon.telemetry.fanout import Fanout
 from daemon.telemetry.health import serving, verdict
 from daemon.telemetry.logs import LogEvents
-from daemon.telemetry.metrics import Board, CountEvents, page_of
+from daemon.telemetry.metrics import Board, CountEvents, page_of, show_process
 from daemon.views.doctor import Finding
 
 _GAUGES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(minutes=1)
+_CHECK_INS = timedelta(seconds=5)
 _GRACE = 5.0  # seconds for messages that are being sent when we stop
 _DATABASE = "orderheal"
 CRASHED = 70
@@ -128,10 +131,11 @@ class App:
     connectors: Mapping[str, Connector]
     engine: Engine
     notifier: Notifier
-    events: Events
+    events: Fanout
     clock: Clock
     time: DatabaseTime
     holder: str
+    tools: Tools
 
 
 @asynccontextmanager
@@ -154,7 +158,7 @@ async def open_app(loaded: Loaded, env: Mapping[str, str], subscribers: Sequence
         engine = Engine(store, store, connectors, loaded.rules, config.contacts, clock, events, settings)
         channels = {name: cast("Channel", one) for name, one in connectors.items() if one.shape.channel}
         notifier = Notifier(store, channels, config.contacts, clock, events, holder)
-        yield App(loaded, store, store, connectors, engine, notifier, events, clock, time, holder)
+        yield App(loaded, store, store, connectors, engine, notifier, events, clock, time, holder, tools)
 
 
 def refuse_timescale(timescale: Timescale, config: Config) -> None:
@@ -276,19 +280,25 @@ async def serve(loaded: Loaded, env: Mapping[str, str], logger: logging.Logger) 
     watch_loop(loop, logger)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    counting = CountEvents(registry, loaded.rules, loaded.config.connectors)
-    async with open_app(loaded, env, (LogEvents(logger), counting)) as app:
+    rates = {name: rate.per_second for name, one in loaded.config.connectors.items() if (rate := one.settings.rate)}
+    counting = CountEvents(registry, loaded.rules, loaded.config.connectors, rates)
+    check_ins = CheckIns({name: rule.every for name, rule in loaded.rules.items()})
+    async with open_app(loaded, env, (LogEvents(logger), counting, check_ins)) as app:
+        show_process(registry, version("orderheal"), lambda: app.events.failures)
         parked = await activate(app)
         logger.info("rules active", extra={"fields": {"rules": len(loaded.rules), "holder": app.holder}})
         await app.engine.park_removed(parked)
-        return await _live(app, Board(app.archive, registry), registry, parked, stop, logger)
+        board = Board(app.archive, registry, loaded.config.connectors)
+        return await _live(app, board, check_ins, registry, parked, stop, logger)
 
 
 async def _live(
-    app: App, board: Board, registry: CollectorRegistry, parked: Sequence[str], stop: asyncio.Event, logger: logging.Logger
-) -> int:
+    app: App, board: Board, check_ins: CheckIns, registry: CollectorRegistry, parked: Sequence[str], stop: asyncio.Event,
+    logger: logging.Logger,
+) -> int:  # fmt: skip
     settings = app.loaded.config.document
     cycles, post, outage, crew = Pulse(app.clock), Pulse(app.clock), Outage(app.events), Crew(logger)
+    watchers = [one for one in app.connectors.values() if isinstance(one, Watcher) and one.checks_in]
     overdue = max(10 * settings.engine.poll.total_seconds(), 30.0)
 
     async def alive() -> Mapping[str, str]:
@@ -312,13 +322,17 @@ async def _live(
         await app.engine.park_removed(parked)
         await app.store.prune(settings.engine.keep)
 
+    async def send_check_ins() -> None:
+        await check_ins.send(watchers)
+
     schedule = Schedule(_ticks_fail(outage, logger))
     schedule.every(settings.engine.poll, "poll", poll)
     schedule.every(settings.engine.lease / 3, "renew", app.engine.renew)
     schedule.every(_GAUGES, "gauges", board.refresh)
     schedule.every(_HOUSEKEEPING, "housekeeping", housekeeping)
+    schedule.every(_CHECK_INS, "check-ins", send_check_ins)
     pages = {"/metrics": page_of(registry), "/healthz": verdict(alive), "/readyz": verdict(ready)}
-    async with serving(settings.http.listen, pages) as address, schedule:
+    async with deadman(app, schedule), serving(settings.http.listen, pages) as address, schedule:
         logger.info("listening", extra={"fields": {"address": address}})
         for number in range(settings.engine.cycles):
             crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, cycles, outage, logger))
@@ -332,6 +346,25 @@ async def _live(
         await crew.leave(_GRACE)
     logger.info("stopped")
     return CRASHED if crew.fallen.is_set() else 0
+
+
+@asynccontextmanager
+async def deadman(app: App, schedule: Schedule) -> AsyncIterator[None]:
+    """Have ``alerts.deadman`` pinged, if there is one, for the length of the block."""
+    settings = app.loaded.config.document.alerts.deadman
+    if settings is None:
+        yield
+        return
+    man = DeadMan(settings.url.reveal(), app.tools)
+
+    async def ping() -> None:
+        await man.ping(await app.archive.rules(), await app.archive.now())
+
+    schedule.every(settings.every, "dead-man", ping)
+    try:
+        yield
+    finally:
+        await man.close()
 
 
 async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, outage: Outage, logger: logging.Logger) -> None:

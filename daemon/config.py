@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from daemon.domain.rule import ChannelRef, Contact
 from daemon.domain.shape import Shape
@@ -99,10 +99,26 @@ class RuleSettings(Settings):
     )
 
 
+class DeadmanSettings(Settings):
+    """Somebody outside who calls a person when nothing is heard from orderheal any more."""
+
+    url: Secret = Field(description="Gets a GET while every rule scans its whole source in time; silence is the alarm.")
+    every: Duration = Field(timedelta(minutes=5), description="How often it is asked, by the wall clock: 5m.")
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: Secret) -> Secret:
+        parts = urlsplit(url.reveal())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+            raise ValueError("must be an http or https URL without user and fragment")
+        return url
+
+
 class AlertSettings(Settings):
-    """Where every begin and end of a problem goes besides its contact."""
+    """Where every begin and end of a problem goes besides its contact, and who hears that we live."""
 
     via: str | None = Field(None, description="A connector that can tell; `sentry`, if one of that name is declared.")
+    deadman: DeadmanSettings | None = Field(None, description="Who is pinged while all is looked at; nobody, if left out.")
 
 
 class CurrencySettings(Settings):
@@ -213,9 +229,9 @@ class Config:
         return Redactor(self.secrets)
 
     def hosts(self) -> frozenset[str]:
-        """Every host that any URL of the configuration names, the store's included; a socket has none (law 12)."""
+        """Every host that any URL of the configuration names, the store's and the dead-man's included; a socket has none (law 12)."""
         texts = [text for declared in self.connectors.values() for text in _texts(declared.settings)]
-        urls = [urlsplit(text) for text in (*texts, *_texts(self.document.store)) if "://" in text]
+        urls = [urlsplit(text) for text in (*texts, *_texts(self.document.store), *_texts(self.document.alerts)) if "://" in text]
         return frozenset(url.hostname for url in urls if url.hostname)
 
 

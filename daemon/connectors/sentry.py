@@ -3,21 +3,27 @@
 The SDK's own transport sends in the background and forgets what fails; a page must be known as undelivered. So the SDK
 builds the envelope, and it goes through our client like every other request: sent once, its answer awaited and classified.
 The fingerprint is the problem (rule and value of ``group_by``), so begin, growth and end of it stand in one issue. The
-event's id follows from the dispatch's, so that one sent again after an unknown outcome is the same event to Sentry.
+event's id follows from the dispatch's, so that one sent again after an unknown outcome is the same event to Sentry. What was
+tried stands in its breadcrumbs, the whole evidence in its attachment. On request each rule is also a monitor of Sentry's
+Crons, which calls somebody when a scan is missed, even when nobody is left here to say so.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from ipaddress import ip_address
+from math import ceil
 from typing import Any, Final, Never
+from uuid import uuid4
 
 import sentry_sdk
 from pydantic import Field as Setting
 from pydantic import field_validator
+from sentry_sdk.attachments import Attachment
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 from sentry_sdk.types import Event
@@ -38,6 +44,9 @@ _MESSAGE: Final = 8000
 """Sentry cuts tags at 200 characters and messages at 8192 without a word; we cut where it is to be seen."""
 
 _TEXT: Final = 4000
+_CRUMBS: Final = 100
+_SLUG: Final = 50
+_CRUMB_LEVELS: Final = {"done": "info", "refused": "error"}
 _ENDS: Final = frozenset(
     {NoticeKind.END, NoticeKind.GUARD_END, NoticeKind.BLIND_END, NoticeKind.CONNECTOR_WELL},
 )
@@ -50,6 +59,9 @@ class SentrySettings(ConnectorSettings):
     dsn: Secret = Setting(description="The project's DSN; https, or http on this machine.")
     environment: str = Setting("production", description="Sentry's environment of the events.", pattern=r"^[^\s/]{1,64}$")
     release: str | None = Setting(None, description="Sentry's release of the events; none: not said.")
+    check_ins: bool = Setting(
+        False, description="A monitor per rule in Sentry's Crons: a check-in after each scan, so that a missed one calls somebody."
+    )
 
     @field_validator("dsn")
     @classmethod
@@ -105,6 +117,7 @@ class SentryConnector:
         self.rate = (settings.rate.per_second, settings.rate.burst) if settings.rate else None
         dsn = _parsed(settings.dsn)
         self._settings, self._tools = settings, tools
+        self.checks_in = settings.check_ins
         self._url = dsn.to_auth().get_api_url()
         self._auth = dsn.to_auth("orderheal").to_header()
         self._http = Client(name, f"{dsn.scheme}://{dsn.netloc}", tools, timeout=settings.timeout, slots=settings.slots)
@@ -120,7 +133,7 @@ class SentryConnector:
             auto_session_tracking=False,
             send_client_reports=False,
             enable_backpressure_handling=False,
-            max_breadcrumbs=0,
+            max_breadcrumbs=_CRUMBS,
             before_send=_without_blanks,
             max_value_length=100_000,  # cut already, by characters and visibly
         )
@@ -129,12 +142,24 @@ class SentryConnector:
         """Send the event, once. Its reference is the event's id."""
         if (wait := await self._wait()) > 0:
             return Outcome(Result.LATER, "rate", retry_at_db=self._tools.database_now() + timedelta(seconds=wait))
-        event = self._tools.redact.tree(event_of(dispatch, self._tools.database_now()))
-        if self._sdk.capture_event(event) is None or not self._catcher.caught:
+        event = event_of(dispatch, self._tools.database_now())
+        return await self._send("envelope", event, evidence_of(dispatch), self._classified)
+
+    async def check_in(self, rule: str, every: timedelta, margin: timedelta, ok: bool, seconds: float) -> None:
+        """Say that a scan of the rule ended. What becomes of it is counted like every request; it is not repeated."""
+        await self._send("check_in", check_in_of(rule, every, margin, ok, seconds), None, _taken)
+
+    async def _send(
+        self, operation: str, event: Event, evidence: Mapping[str, Any] | None, classify: Callable[[Response], Outcome]
+    ) -> Outcome:
+        """One envelope, with everything secret taken out of it by value, on the wire once."""
+        redact = self._tools.redact
+        hint = {"attachments": [_attachment(redact.tree(evidence))] if evidence else []}
+        if self._sdk.capture_event(redact.tree(event), hint=hint) is None or not self._catcher.caught:
             return Outcome(Result.REFUSED, "sentry-sdk made no event of it")
         envelope = self._catcher.caught.pop()
         headers = {"content-type": "application/x-sentry-envelope", "x-sentry-auth": self._auth}
-        return await self._http.perform("envelope", "POST", self._url, headers, envelope.serialize(), self._classified)
+        return await self._http.perform(operation, "POST", self._url, headers, envelope.serialize(), classify)
 
     async def _wait(self) -> float:
         if self.rate is None:
@@ -223,7 +248,72 @@ def event_of(dispatch: Dispatch, now: datetime) -> Event:
         "tags": {key: _tag(value) for key, value in tags.items() if value},
         "contexts": dict(_contexts(dispatch)),
     }
+    if crumbs := _breadcrumbs(notice.context):
+        event["breadcrumbs"] = {"values": crumbs}
     return event  # type: ignore[return-value]  # a TypedDict by its shape
+
+
+def evidence_of(dispatch: Dispatch) -> Mapping[str, Any]:
+    """The whole evidence, which Sentry's contexts show cut: the event's attachment."""
+    notice = dispatch.notice
+    said = {"problem": notice.problem, "rule": notice.rule, "at": notice.at.isoformat(), "incidents": list(notice.incidents)}
+    return {**said, "runbook": notice.runbook, "title": notice.title, "text": notice.text, "ours": notice.ours, **notice.context}
+
+
+def _attachment(evidence: Any) -> Attachment:
+    text = json.dumps(evidence, ensure_ascii=False, indent=2, default=str)
+    return Attachment(bytes=text.encode(), filename="evidence.json", content_type="application/json")
+
+
+def _breadcrumbs(context: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was tried, oldest first, the way Sentry shows what led to an event: a crumb per subject and step."""
+    crumbs = [
+        {
+            "timestamp": step["at"],
+            "category": "attempt",
+            "type": "default" if step.get("outcome") == Result.DONE else "error",
+            "level": _CRUMB_LEVELS.get(str(step.get("outcome")), "warning"),
+            "message": _cut(f"{subject.get('key')} {step.get('step')}: {step.get('outcome') or 'no answer'}", _TAG),
+            "data": {key: _flat(value) for key, value in step.items() if value not in (None, "")},
+        }
+        for subject in context.get("subjects") or ()
+        for step in subject.get("steps") or ()
+        if step.get("at")
+    ]
+    return sorted(crumbs, key=lambda crumb: str(crumb["timestamp"]))[-_CRUMBS:]
+
+
+def check_in_of(rule: str, every: timedelta, margin: timedelta, ok: bool, seconds: float) -> Event:
+    """A check-in that also says what the monitor is to expect, so that a rule needs no click in Sentry."""
+    event: dict[str, Any] = {
+        "type": "check_in",
+        "check_in_id": uuid4().hex,
+        "monitor_slug": slug(rule),
+        "status": "ok" if ok else "error",
+        "duration": round(seconds, 3),
+        "monitor_config": {
+            "schedule": {"type": "interval", "value": _minutes(every), "unit": "minute"},
+            "checkin_margin": _minutes(margin),
+            "timezone": "UTC",
+            "failure_issue_threshold": 1,
+            "recovery_threshold": 1,
+        },
+    }
+    return event  # type: ignore[return-value]  # as above
+
+
+def slug(rule: str) -> str:
+    """The monitor of a rule; Sentry takes at most 50 characters, and two rules must not share one."""
+    name = f"orderheal-{rule}"
+    return name if len(name) <= _SLUG else f"{name[: _SLUG - 9]}-{blake2b(rule.encode(), digest_size=4).hexdigest()}"
+
+
+def _minutes(span: timedelta) -> int:
+    return max(1, ceil(span.total_seconds() / 60))
+
+
+def _taken(answer: Response) -> Outcome:
+    return Outcome(Result.DONE) if answer.status == 200 else Outcome(Result.REFUSED, f"status {answer.status}")
 
 
 def _contexts(dispatch: Dispatch) -> Iterator[tuple[str, Mapping[str, Any]]]:

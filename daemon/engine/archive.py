@@ -120,8 +120,10 @@ class RuleGauges:
 
     ``phases`` and ``whys`` count live incidents; ``at_risk`` sums their money per currency, proved ones left out;
     ``resolutions``, ``attempts`` (by result, ``open`` among them) and ``notices`` (by kind and state) are totals;
-    ``calls`` are the attempts that may have reached the other side. ``undelivered``: notices that reached nobody yet
-    though somebody tried.
+    ``calls`` are the attempts that may have reached the other side, ``calls_last_hour`` those of them begun in the last hour
+    of rule time. ``undelivered``: notices that reached nobody yet though somebody tried. ``needs_person``: escalated or
+    quarantined, and neither claimed, dismissed nor excluded now. Of live incidents that are not proved, ``deadlines_near``
+    have less than ``FIRST_LEAD`` left, ``deadlines_missed`` nothing.
     """
 
     row: RuleRow
@@ -131,8 +133,12 @@ class RuleGauges:
     resolutions: Mapping[str, int] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
+    calls_last_hour: int = 0
     notices: Mapping[tuple[str, str], int] = field(default_factory=dict)
     undelivered: int = 0
+    needs_person: int = 0
+    deadlines_near: int = 0
+    deadlines_missed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

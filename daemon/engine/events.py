@@ -43,7 +43,7 @@ class Sighted:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision changed for one incident: its phase and why."""
+    """A decision changed for one incident: its phase and why. ``was``: the phase before; empty for a new incident."""
 
     rule: str
     incident: str
@@ -51,6 +51,7 @@ class Decided:
     phase: str
     why: str
     detail: str = ""
+    was: str = ""
 
 
 @dataclass(frozen=True, slots=True)

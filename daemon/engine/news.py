@@ -27,7 +27,7 @@ def announce(events: Events, rule: Rule, before: Iterable[Incident], state: Rule
 
 def _incident(events: Events, rule: Rule, was: Incident | None, incident: Incident) -> None:
     if was is None or (was.phase, was.why) != (incident.phase, incident.why):
-        events(Decided(rule.name, incident.id, incident.key, incident.phase, incident.why, incident.reason))
+        events(Decided(rule.name, incident.id, incident.key, incident.phase, incident.why, incident.reason, was.phase if was else ""))
     if not incident.live and incident.resolution and incident.ended and (was is None or was.live):
         seconds = (incident.ended - incident.opened).total_seconds()
         events(Resolved(rule.name, incident.id, incident.key, incident.resolution, seconds))

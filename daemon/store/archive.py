@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from daemon.domain.attempt import Attempt
 from daemon.domain.incident import Incident
-from daemon.domain.notice import Notice
+from daemon.domain.notice import FIRST_LEAD, Notice
 from daemon.domain.standing import Directive, Illness, Pause, RuleState
 from daemon.engine.archive import (
     Entry,
@@ -66,8 +66,12 @@ def _rule_gauges(row: RuleRow, counts: Sequence[Count]) -> RuleGauges:
         resolutions=by_label("resolution"),
         attempts=attempts,
         calls=sum(count for result, count in attempts.items() if result != "not_sent"),
+        calls_last_hour=by_label("last_hour").get("", 0),
         notices={(one.label, one.state): int(one.count) for one in mine if one.what == "notice"},
         undelivered=by_label("undelivered").get("", 0),
+        needs_person=by_label("needs_person").get("", 0),
+        deadlines_near=by_label("deadlines_near").get("", 0),
+        deadlines_missed=by_label("deadlines_missed").get("", 0),
     )
 
 
@@ -138,7 +142,7 @@ class PostgresArchive:
 
     async def gauges(self) -> Gauges:
         """See ``Archive.gauges``."""
-        counts = [Count(**row) for row in await self._rows("counts")]
+        counts = [Count(**row) for row in await self._rows("counts", lead=FIRST_LEAD)]
         return gauges(await self.now(), await self.rules(), counts, await self.illnesses(), await self.pauses())
 
     async def recent(self, limit: int) -> Sequence[Happening]:

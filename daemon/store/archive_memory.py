@@ -10,11 +10,12 @@ from statistics import median
 
 from daemon.domain.attempt import Attempt, Result
 from daemon.domain.incident import Incident, Phase, Resolution
-from daemon.domain.notice import DeliveryState
+from daemon.domain.notice import FIRST_LEAD, DeliveryState
 from daemon.domain.standing import Directive, Illness, Pause
 from daemon.domain.value import Value
 from daemon.engine.archive import Entry, Gauges, Happening, RuleRow, Told, Totals, Wanted, Way
 from daemon.store.archive import EVERYTHING, Count, gauges, only
+from daemon.store.limits import HOUR
 from daemon.store.tables import RuleEntry, Sending, Tables
 
 
@@ -132,6 +133,13 @@ class MemoryArchive:
                 yield told.notice.rule, "notice", told.notice.kind, way.state
             if _unheard(told):
                 yield told.notice.rule, "undelivered", "", ""
+        now = self._now()
+        for attempt in self.tables.attempts.values():
+            if attempt.begun > now - HOUR and _called(attempt):
+                yield attempt.rule, "last_hour", "", ""
+        for one in self.tables.incidents.values():
+            for what in _pressing(one, now):
+                yield one.rule, what, "", ""
 
     async def recent(self, limit: int) -> Sequence[Happening]:
         """See ``Archive.recent``."""
@@ -187,6 +195,14 @@ def _is_wanted(one: Incident, wanted: Wanted, now: datetime) -> bool:
         and one.opened <= now - wanted.older
         and (not wanted.needs_person or _needs_person(one, now))
     )
+
+
+def _pressing(one: Incident, now: datetime) -> Iterator[str]:
+    if one.live and one.phase is not Phase.PROVED:
+        if _needs_person(one, now):
+            yield "needs_person"
+        if one.deadline is not None and one.deadline <= now + FIRST_LEAD:
+            yield "deadlines_near" if one.deadline > now else "deadlines_missed"
 
 
 def _needs_person(one: Incident, now: datetime) -> bool:

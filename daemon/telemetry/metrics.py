@@ -18,28 +18,35 @@ from enum import StrEnum
 from http import HTTPStatus
 from itertools import product
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from daemon.domain.attempt import Result
-from daemon.domain.incident import Phase, Resolution
+from daemon.domain.incident import Phase, Resolution, Why
 from daemon.domain.notice import DeliveryState, NoticeKind
 from daemon.domain.sight import Verdict
 from daemon.domain.standing import Pause
 from daemon.engine.archive import Archive, Gauges, RuleGauges
-from daemon.engine.events import CycleEnded, Event, Noticed, Requested, Scanned, Sighted, Trouble
+from daemon.engine.events import CycleEnded, Decided, Event, Noticed, Requested, Resolved, Scanned, Sighted, Trouble
 from daemon.telemetry.health import Page, Serve
 
 _REQUEST_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SCAN_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+_HEAL_SECONDS = (60, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _FATES = ("finished", "fenced", "conflict", "failed")
+_TO_PEOPLE = (Phase.ESCALATED, Phase.QUARANTINED)
+_ESCALATING = (Why.LADDER_SPENT, Why.REFUSED, Why.QUARANTINED)
+"""Why an incident is handed to people, as far as known beforehand; others appear when they happen."""
 
 
 class CountEvents:
     """Subscriber that counts. Everything known beforehand starts at zero, so that a first increase is seen as one."""
 
-    def __init__(self, registry: CollectorRegistry, rules: Iterable[str] = (), connectors: Iterable[str] = ()) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, rules: Iterable[str] = (), connectors: Iterable[str] = (), rates: Mapping[str, float] | None = None
+    ) -> None:
+        """``rates``: requests per second that a connector may be asked at most, over all replicas."""
         self.requests = Counter(
             "orderheal_requests",
             "Requests to outside systems.",
@@ -76,6 +83,27 @@ class CountEvents:
             registry=registry,
         )
         self.troubles = Counter("orderheal_troubles", "Mishaps that were survived; the log names each.", registry=registry)
+        self.escalations = Counter(
+            "orderheal_escalations",
+            "Incidents handed to people, by why. The errors of the SLO on healing without a person.",
+            ("rule", "why"),
+            registry=registry,
+        )
+        self.time_to_heal = Histogram(
+            "orderheal_time_to_heal_seconds",
+            "Rule time from opening to proof of the incidents that we healed; the exemplar is an incident.",
+            ("rule",),
+            buckets=_HEAL_SECONDS,
+            registry=registry,
+        )
+        limits = Gauge(
+            "orderheal_connector_rate_limit",
+            "Requests per second that a connector is asked at most, over all replicas.",
+            ("connector",),
+            registry=registry,
+        )
+        for connector, rate in (rates or {}).items():
+            limits.labels(connector).set(rate)
         for rule in rules:
             self._start(rule)
         for connector in connectors:
@@ -89,6 +117,9 @@ class CountEvents:
         for fate in _FATES:
             self.cycles.labels(rule, fate)
         self.scan_seconds.labels(rule)
+        self.time_to_heal.labels(rule)
+        for why in _ESCALATING:
+            self.escalations.labels(rule, why.value)
 
     def __call__(self, event: Event) -> None:
         """Count it, if it is of those that are counted."""
@@ -104,6 +135,10 @@ class CountEvents:
                 self.cycles.labels(event.rule, event.fate).inc()
             case Noticed() if event.via:
                 self.dispatches.labels(event.via, event.state).inc()
+            case Decided() if event.phase in _TO_PEOPLE and event.was not in _TO_PEOPLE:
+                self.escalations.labels(event.rule, event.why).inc()
+            case Resolved(resolution=Resolution.HEALED):
+                self.time_to_heal.labels(event.rule).observe(event.seconds, {"incident": event.incident})
             case Trouble():
                 self.troubles.inc()
 
@@ -182,6 +217,17 @@ _SHOWN = (
         zeros=_each(NoticeKind, DeliveryState),
     ),
     _Shown("orderheal_notices_undelivered", "Notices that reached nobody yet.", lambda rule: _one(rule.undelivered)),
+    _Shown(
+        "orderheal_incidents_needing_person",
+        "Live incidents that wait for a person and that nobody has claimed.",
+        lambda rule: _one(rule.needs_person),
+    ),
+    _Shown("orderheal_deadlines_near", "Live incidents with less than two hours to their deadline.", lambda rule: _one(rule.deadlines_near)),
+    _Shown("orderheal_deadlines_missed", "Live incidents whose deadline has passed.", lambda rule: _one(rule.deadlines_missed)),
+    _Shown("orderheal_calls_last_hour", "Calls begun in the last hour of rule time.", lambda rule: _one(rule.calls_last_hour)),
+    _Shown("orderheal_calls_per_hour_limit", "The rule's max_calls_per_hour.", lambda rule: _one(rule.row.max_calls)),
+    _Shown("orderheal_rule_scan_interval_seconds", "The rule's every.", lambda rule: _one(rule.row.every.total_seconds())),
+    _Shown("orderheal_rule_unfinished_cycles", "Cycles begun since one came to its end.", lambda rule: _one(rule.row.unfinished)),
     _Shown("orderheal_rule_held", "1 while a guard holds the rule.", lambda rule: _one(rule.row.state.held is not None)),
     _Shown("orderheal_rule_active", "1 while the rule is active.", lambda rule: _one(rule.row.active)),
     _Shown("orderheal_value_at_risk", "Money of live incidents.", lambda rule: _by(_floats(rule.at_risk)), ("currency",)),
@@ -200,10 +246,11 @@ def _floats(amounts: Mapping[str, Decimal]) -> Mapping[str, float]:
 class Board:
     """The gauges: shows what was last read from the archive, and since when that is. A prometheus_client collector."""
 
-    def __init__(self, archive: Archive, registry: CollectorRegistry) -> None:
+    def __init__(self, archive: Archive, registry: CollectorRegistry, connectors: Iterable[str] = ()) -> None:
         self._archive = archive
         self._read: Gauges | None = None
         self._up = False
+        self._connectors = tuple(connectors)
         registry.register(self)
 
     async def refresh(self) -> None:
@@ -223,8 +270,10 @@ class Board:
             return
         for shown in _SHOWN:
             yield _family(shown, self._read.rules)
+        yield _rules(self._read)
         yield from _ages(self._read)
-        yield _pauses(self._read)
+        yield from _pauses(self._read)
+        yield _ill(self._read, self._connectors)
 
 
 def _family(shown: _Shown, rules: Iterable[RuleGauges]) -> Metric:
@@ -238,17 +287,42 @@ def _family(shown: _Shown, rules: Iterable[RuleGauges]) -> Metric:
 
 def _ages(read: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("orderheal_rule_time_timestamp_seconds", "Rule time of this reading.", _stamp(read.now))
-    family = GaugeMetricFamily("orderheal_oldest_incident_seconds", "Age of the oldest live incident, in rule time.", labels=("rule",))
+    oldest = GaugeMetricFamily("orderheal_oldest_incident_seconds", "Age of the oldest live incident, in rule time.", labels=("rule",))
+    blind = GaugeMetricFamily(
+        "orderheal_rule_blind_seconds", "Rule time for which scans could not tell broken from clean; 0: they can.", labels=("rule",)
+    )
     for rule in read.rules:
-        oldest = rule.row.oldest
-        family.add_metric((rule.row.name,), (read.now - oldest).total_seconds() if oldest else 0.0)
-    yield family
+        oldest.add_metric((rule.row.name,), _age(read.now, rule.row.oldest))
+        blind.add_metric((rule.row.name,), _age(read.now, rule.row.state.unknown_since))
+    yield from (oldest, blind)
 
 
-def _pauses(read: Gauges) -> Metric:
-    family = GaugeMetricFamily("orderheal_paused", "1 for each pause in force.", labels=("scope", "name"))
-    for scope, name in sorted({_scope(pause) for pause in read.pauses}):
-        family.add_metric((scope, name), 1.0)
+def _age(now: datetime, since: datetime | None) -> float:
+    return (now - since).total_seconds() if since else 0.0
+
+
+def _rules(read: Gauges) -> Metric:
+    family = GaugeMetricFamily(
+        "orderheal_rule_info", "1 for each rule in its active version: digest, mode, owner.", labels=("rule", "digest", "mode", "owner")
+    )
+    for row in (rule.row for rule in read.rules):
+        family.add_metric((row.name, row.digest[:12], row.mode, row.owner), 1.0)
+    return family
+
+
+def _pauses(read: Gauges) -> Iterator[Metric]:
+    paused = GaugeMetricFamily("orderheal_paused", "1 for each pause in force.", labels=("scope", "name"))
+    ages = GaugeMetricFamily("orderheal_pause_age_seconds", "Rule time since the oldest pause of a scope began.", labels=("scope", "name"))
+    for scope in sorted({_scope(pause) for pause in read.pauses}):
+        paused.add_metric(scope, 1.0)
+        ages.add_metric(scope, max(_age(read.now, pause.since) for pause in read.pauses if _scope(pause) == scope))
+    yield from (paused, ages)
+
+
+def _ill(read: Gauges, connectors: Iterable[str]) -> Metric:
+    family = GaugeMetricFamily("orderheal_connector_ill", "1 while a connector refuses us (401, 403).", labels=("connector",))
+    for connector, ill in (dict.fromkeys(connectors, 0.0) | {one.connector: 1.0 for one in read.illnesses}).items():
+        family.add_metric((connector,), ill)
     return family
 
 
@@ -256,6 +330,32 @@ def _scope(pause: Pause) -> tuple[str, str]:
     if pause.rule:
         return "rule", pause.rule
     return ("connector", pause.connector) if pause.connector else ("all", "")
+
+
+def show_process(registry: CollectorRegistry, version: str, untold: Callable[[], int]) -> None:
+    """What concerns this process: which version it is, what it takes of the machine, how often a subscriber failed."""
+    ProcessCollector(registry=registry)
+    registry.register(_Process(version, untold))
+
+
+class _Process:
+    """A prometheus_client collector over values that others keep."""
+
+    def __init__(self, version: str, untold: Callable[[], int]) -> None:
+        self._version, self._untold = version, untold
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing that would have to be known beforehand."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The version, and how often telling failed."""
+        build = GaugeMetricFamily("orderheal_build_info", "1, labelled with the running version.", labels=("version",))
+        build.add_metric((self._version,), 1.0)
+        yield build
+        yield CounterMetricFamily(
+            "orderheal_telling_failures", "Events that a log, metric or other subscriber failed to take.", value=self._untold()
+        )
 
 
 def page_of(registry: CollectorRegistry) -> Serve:

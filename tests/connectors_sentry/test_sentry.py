@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -17,12 +18,12 @@ from pydantic import ValidationError
 from sentry_sdk.envelope import Envelope
 
 from daemon.clock import HandClock
-from daemon.connectors.sentry import KIND, SentryConnector, SentrySettings
+from daemon.connectors.sentry import KIND, SentryConnector, SentrySettings, event_of, slug
 from daemon.domain.attempt import NOT_CONNECTED, Outcome, Result
 from daemon.domain.notice import Dispatch, Notice, NoticeKind
 from daemon.domain.rule import Severity
 from daemon.domain.value import Timescale
-from daemon.engine.events import Event
+from daemon.engine.events import Event, Requested
 from daemon.kinds import Tools
 from daemon.settings import Redactor, Secret
 
@@ -40,12 +41,18 @@ class Project:
     script: list[tuple[int, object, Mapping[str, str]]] = field(default_factory=list)
     events: list[Mapping[str, Any]] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
+    attachments: list[Any] = field(default_factory=list)
+    check_ins: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
-        event = Envelope.deserialize(await request.read()).get_event()
-        assert event is not None
-        self.events.append(event)
+        envelope = Envelope.deserialize(await request.read())
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        self.attachments += [json.loads(item.payload.get_bytes()) for item in envelope.items if item.type == "attachment"]
+        checks = [json.loads(item.payload.get_bytes()) for item in envelope.items if item.type == "check_in"]
+        self.check_ins += checks
+        event = {"event_id": ""} if checks else envelope.get_event()
+        assert event is not None
+        self.events += [] if checks else [event]
         status, answer, headers = self.script.pop(0) if self.script else (200, {"id": event["event_id"]}, {})
         if isinstance(answer, str):
             return web.Response(status=status, text=answer, headers=headers)
@@ -282,3 +289,79 @@ def test_the_example_of_the_documentation_is_a_setting() -> None:
     written["dsn"] = "https://key@sentry.example/1"
     assert SentrySettings.model_validate(written).environment == "production"
     assert KIND.shape(None).channel
+
+
+TRIED = {
+    **EVIDENCE,
+    "subjects": [
+        {"key": "N1", "steps": [
+            {"step": "upload", "attempts": 1, "outcome": "refused", "reason": f"no {KEY} here", "at": "2026-03-02T08:30:00+00:00"},
+            {"step": "later", "attempts": 0, "outcome": None, "at": None},
+        ]},
+        {"key": "N2", "steps": [{"step": "upload", "attempts": 2, "outcome": "done", "reason": "", "at": "2026-03-02T08:10:00+00:00"}]},
+    ],
+}  # fmt: skip
+
+
+async def test_what_was_tried_stands_in_the_breadcrumbs_oldest_first() -> None:
+    async with sentry() as there:
+        await there.tell(context=TRIED)
+    crumbs = there.project.events[0]["breadcrumbs"]["values"]
+    assert [(crumb["category"], crumb["level"], crumb["message"]) for crumb in crumbs] == [
+        ("attempt", "info", "N2 upload: done"),
+        ("attempt", "error", "N1 upload: refused"),
+    ]
+    assert crumbs[1]["data"]["attempts"] == 1
+
+
+async def test_the_whole_evidence_is_attached_and_no_secret_in_it() -> None:
+    async with sentry() as there:
+        await there.tell(context=TRIED)
+    [evidence] = there.project.attachments
+    assert evidence["last_reply"]["body"] == "x" * 9000, "contexts cut it, the attachment does not"
+    assert (evidence["problem"], evidence["runbook"]) == ("stuck/team/address", "docs/x.md")
+    assert KEY not in json.dumps([evidence, there.project.events])
+
+
+async def test_a_scan_checks_in_at_a_monitor_of_its_rule() -> None:
+    async with sentry(check_ins=True, environment="shop", release="1.2") as there:
+        assert there.connector.checks_in
+        await there.connector.check_in("stuck", timedelta(minutes=5), timedelta(minutes=20), True, 1.25)
+        await there.connector.check_in("stuck", timedelta(minutes=5), timedelta(minutes=20), False, 0.5)
+    one, other = there.project.check_ins
+    assert (one["monitor_slug"], one["status"], one["duration"], other["status"]) == ("orderheal-stuck", "ok", 1.25, "error")
+    assert (one["environment"], one["release"]) == ("shop", "1.2")
+    assert one["monitor_config"]["schedule"] == {"type": "interval", "value": 5, "unit": "minute"}
+    assert one["monitor_config"]["checkin_margin"] == 20
+    assert one["check_in_id"] != other["check_in_id"]
+
+
+async def test_a_check_in_that_fails_is_counted_and_not_repeated() -> None:
+    async with sentry((429, "", {}), check_ins=True) as there:
+        await there.connector.check_in("stuck", timedelta(minutes=5), timedelta(minutes=20), True, 1)
+    [asked] = [event for event in there.events if isinstance(event, Requested)]
+    assert (asked.operation, asked.outcome) == ("check_in", "refused")
+
+
+def test_no_two_rules_share_a_monitor_and_every_slug_is_short_enough() -> None:
+    long = "namshi-order-was-sent-to-the-crm-but-has-no-waybill"
+    assert slug("stuck") == "orderheal-stuck"
+    assert len(slug(long)) == 50
+    assert slug(long) != slug(long + "-yet")
+
+
+def test_sentry_itself_would_take_the_event_as_it_is() -> None:
+    """Judged by the normaliser that Sentry's own intake runs: nothing is dropped, nothing is cut."""
+    relay = pytest.importorskip("sentry_relay.processing", reason="sentry-relay is not installed: events are NOT judged by Sentry's own intake")
+    judge = relay.StoreNormalizer(project_id=1, key_id="a", protocol_version="7", remove_other=True, enable_trimming=True)
+    said = dict(event_of(letter(context=TRIED, group="a\nb " + "x" * 300, text="y" * 20000, title="т" * 300), NOW))
+    said |= {"platform": "other", "environment": "production", "release": "orderheal@1.2.0"}
+    taken = judge.normalize_event(json.loads(json.dumps(said)))
+    assert not taken.get("errors")
+    assert not taken.get("_meta")
+    assert dict(taken["tags"]) == said["tags"]
+    assert taken["logentry"]["formatted"] == said["message"]["formatted"]
+    assert taken["fingerprint"] == said["fingerprint"]
+    for name, context in said["contexts"].items():
+        assert {key: taken["contexts"][name].get(key) for key in context} == context
+    assert [crumb["message"] for crumb in taken["breadcrumbs"]["values"]] == ["N2 upload: done", "N1 upload: refused"]

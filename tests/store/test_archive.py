@@ -158,9 +158,24 @@ async def test_the_gauges_show_how_every_rule_stands(bench, make):
     assert rule.whys == {"grace": 3, "paused": 1}
     assert rule.at_risk == {"RUB": Decimal("21.00"), "KZT": Decimal(4000)}
     assert rule.resolutions == {"healed": 1}
-    assert (rule.attempts, rule.calls) == ({"done": 1, "open": 1}, 2)
+    assert (rule.attempts, rule.calls, rule.calls_last_hour) == ({"done": 1, "open": 1}, 2, 1)
     assert (rule.row.oldest, rule.row.state.candidates, rule.row.holder) == (start, 9, "alpha")
     assert (rule.row.name, rule.row.digest, rule.row.every) == ("r", "d1", timedelta(minutes=5))
+
+
+async def test_the_gauges_count_who_needs_a_person_and_what_presses(bench, make):
+    tenure = await bench.running(make.rule())
+    now, soon = bench.now, timedelta(minutes=119)
+    claimed = {"marks": Marks(claimed_by="anna", claimed_until=now + soon)}
+    await bench.store.commit(Change("r", (
+        make.incident("near", deadline=now + soon), make.incident("missed", deadline=now),
+        make.incident("far", deadline=now + timedelta(minutes=121)), make.incident("proved", phase=Phase.PROVED, deadline=now),
+        make.incident("left", phase=Phase.ESCALATED), make.incident("quarantined", phase=Phase.QUARANTINED),
+        make.incident("claimed", phase=Phase.ESCALATED, **claimed),
+        make.incident("lapsed", phase=Phase.ESCALATED, marks=Marks(claimed_by="anna", claimed_until=now)),
+    )), tenure)  # fmt: skip
+    [rule] = (await bench.store.gauges()).rules
+    assert (rule.deadlines_near, rule.deadlines_missed, rule.needs_person) == (1, 1, 3)
 
 
 async def test_a_relapse_does_not_take_a_resolution_back(bench, make):

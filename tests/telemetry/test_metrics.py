@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from daemon.domain.incident import Why
-from daemon.domain.standing import Held, Pause, RuleState
+from daemon.domain.standing import Held, Illness, Pause, RuleState
 from daemon.engine.archive import Gauges, RuleGauges, RuleRow
-from daemon.engine.events import CycleEnded, Noticed, Requested, Scanned, Sighted, Trouble
-from daemon.telemetry.metrics import Board, CountEvents, page_of
+from daemon.engine.events import CycleEnded, Decided, Noticed, Requested, Resolved, Scanned, Sighted, Trouble
+from daemon.telemetry.metrics import Board, CountEvents, page_of, show_process
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ROW = RuleRow(
@@ -42,6 +42,9 @@ RULE = RuleGauges(
     resolutions={"healed": 5},
     notices={("begin", "failed"): 1},
     undelivered=1,
+    calls_last_hour=7,
+    needs_person=1,
+    deadlines_near=2,
     at_risk={"RUB": Decimal("1200.50")},
 )
 
@@ -99,9 +102,30 @@ def test_events_are_counted_by_what_they_say(registry: CollectorRegistry) -> Non
     assert value(registry, "orderheal_troubles_total") == 1
 
 
+def test_an_incident_is_handed_to_people_once_however_often_its_why_changes(registry: CollectorRegistry) -> None:
+    count = CountEvents(registry, ["r"])
+    for was, phase, why in (("", "open", "grace"), ("open", "escalated", "refused"), ("escalated", "escalated", "told"),
+                            ("escalated", "quarantined", "quarantined"), ("escalated", "open", "settling")):  # fmt: skip
+        count(Decided("r", "i", "k", phase, why, "", was))
+    assert value(registry, "orderheal_escalations_total", rule="r", why="refused") == 1
+    assert value(registry, "orderheal_escalations_total", rule="r", why="told") is None
+    assert value(registry, "orderheal_escalations_total", rule="r", why="quarantined") == 0
+    assert value(registry, "orderheal_escalations_total", rule="r", why="ladder_spent") == 0
+
+
+def test_only_what_we_healed_counts_for_the_time_to_heal(registry: CollectorRegistry) -> None:
+    count = CountEvents(registry, ["r"])
+    assert value(registry, "orderheal_time_to_heal_seconds_count", rule="r") == 0
+    for resolution in ("healed", "handled", "gone", "self_healed"):
+        count(Resolved("r", "i", "k", resolution, 400.0))
+    assert value(registry, "orderheal_time_to_heal_seconds_count", rule="r") == 1
+    assert value(registry, "orderheal_time_to_heal_seconds_bucket", rule="r", le="600.0") == 1
+
+
 async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry: CollectorRegistry) -> None:
-    pauses = (Pause("p", "ops", "deploy", NOW, connector="ozon-integration"),)
-    await Board(Readings(Gauges(NOW, (RULE,), (), pauses)), registry).refresh()  # type: ignore[arg-type]
+    pauses = (Pause("p", "ops", "deploy", NOW - timedelta(hours=1), connector="ozon-integration"),)
+    ill = (Illness("sentry", NOW, "401", NOW),)
+    await Board(Readings(Gauges(NOW, (RULE,), ill, pauses)), registry, ["ozon-db"]).refresh()  # type: ignore[arg-type]
     rule = {"rule": ROW.name}
     shown = {
         "orderheal_candidates": 40_000,
@@ -109,6 +133,13 @@ async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry
         "orderheal_notices_undelivered": 1,
         "orderheal_attempts_open": 1,
         "orderheal_oldest_incident_seconds": 7200,
+        "orderheal_rule_blind_seconds": 0,
+        "orderheal_incidents_needing_person": 1,
+        "orderheal_deadlines_near": 2,
+        "orderheal_deadlines_missed": 0,
+        "orderheal_calls_last_hour": 7,
+        "orderheal_calls_per_hour_limit": 200,
+        "orderheal_rule_scan_interval_seconds": 300,
         "orderheal_last_complete_scan_timestamp_seconds": (NOW - timedelta(minutes=1)).timestamp(),
     }
     assert {name: value(registry, name, **rule) for name in shown} == shown
@@ -121,6 +152,10 @@ async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry
     assert value(registry, "orderheal_decisions", **rule, why="settling") == 2
     assert value(registry, "orderheal_value_at_risk", **rule, currency="RUB") == 1200.5
     assert value(registry, "orderheal_paused", scope="connector", name="ozon-integration") == 1
+    assert value(registry, "orderheal_pause_age_seconds", scope="connector", name="ozon-integration") == 3600
+    assert value(registry, "orderheal_rule_info", **rule, digest="d", mode="enforce", owner="team") == 1
+    assert value(registry, "orderheal_connector_ill", connector="ozon-db") == 0
+    assert value(registry, "orderheal_connector_ill", connector="sentry") == 1
 
 
 async def test_every_replica_shows_the_same_gauges(registry: CollectorRegistry) -> None:
@@ -142,7 +177,8 @@ async def test_a_failed_reading_keeps_the_old_values_and_says_so(registry: Colle
 
 
 async def exposition(registry: CollectorRegistry, rules: Sequence[RuleGauges] = (RULE,)) -> bytes:
-    CountEvents(registry, [ROW.name], ["ozon-db"])(Requested("ozon-db", "orders", "ok", 0.2))
+    CountEvents(registry, [ROW.name], ["ozon-db"], {"ozon-db": 10.0})(Requested("ozon-db", "orders", "ok", 0.2))
+    show_process(registry, "1.2.3", lambda: 0)
     pauses = (Pause("p", "ops", "deploy", NOW),)
     await Board(Readings(Gauges(NOW, tuple(rules), (), pauses)), registry).refresh()  # type: ignore[arg-type]
     return (await page_of(registry)({})).body
@@ -159,7 +195,7 @@ async def test_promtool_finds_nothing_to_say(registry: CollectorRegistry) -> Non
 
 LABELS = {
     *("rule", "connector", "operation", "outcome", "verdict", "phase", "why", "resolution", "kind", "currency"),
-    *("scope", "name", "via", "state", "result", "fate", "le"),
+    *("scope", "name", "via", "state", "result", "fate", "le", "digest", "mode", "owner", "version"),
 }
 
 
@@ -169,6 +205,8 @@ async def test_labels_are_of_a_closed_list_without_any_object(registry: Collecto
 
 
 async def test_the_scraper_gets_the_format_it_asks_for(registry: CollectorRegistry) -> None:
+    CountEvents(registry)(Resolved("r", "i-17", "k", "healed", 600.0))
     page = await page_of(registry)({"accept": "application/openmetrics-text; version=1.0.0"})
+    assert b'# {incident="i-17"} 600.0' in page.body, "the exemplar leads from the histogram to an incident"
     assert page.kind.startswith("application/openmetrics-text")
     assert page.body.endswith(b"# EOF\n")

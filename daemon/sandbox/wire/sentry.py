@@ -21,10 +21,13 @@ Take = Callable[[Mapping[str, Any]], Awaitable[Said]]
 def application(project: str, key: str, take: Take) -> web.Application:
     """The receiver of one project."""
 
-    async def envelope(request: web.Request) -> web.StreamResponse:
+    async def receive(request: web.Request) -> web.StreamResponse:
         if not re.search(rf"\bsentry_key={re.escape(key)}\b", request.headers.get("X-Sentry-Auth", "")):
             return web.json_response({"detail": "bad sentry authentication header"}, status=401)
-        event = _event(await request.read())
+        envelope = _envelope(await request.read())
+        if envelope is not None and any(item.type == "check_in" for item in envelope.items):
+            return web.json_response({})
+        event = envelope.get_event() if envelope is not None else None
         if event is None:
             return web.json_response({"detail": "bad envelope"}, status=400)
         said = await take(event)
@@ -33,15 +36,15 @@ def application(project: str, key: str, take: Take) -> web.Application:
         return await respond(request, said)
 
     app = web.Application()
-    app.router.add_post(f"/api/{project}/envelope/", envelope)
+    app.router.add_post(f"/api/{project}/envelope/", receive)
     return app
 
 
-def _event(body: bytes) -> Mapping[str, Any] | None:
-    """The event of an envelope, unpacked; ``None``: there is none."""
+def _envelope(body: bytes) -> Envelope | None:
+    """An envelope, unpacked; ``None``: it is none."""
     try:
         plain = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
-        return Envelope.deserialize(plain).get_event()
+        return Envelope.deserialize(plain)
     except (ValueError, KeyError, EOFError, gzip.BadGzipFile):
         return None
 

@@ -70,7 +70,7 @@ WHERE (%(incident)s::text IS NULL OR notice.body -> 'incidents' @> to_jsonb(%(in
   AND (NOT %(undelivered)s::boolean OR ways.tried AND NOT ways.reached)
 ORDER BY notice.place;
 
--- All numbers of the gauges: what stands now, and what was counted ever.
+-- All numbers of the gauges: what stands now, what was counted ever, and what presses within the lead of a deadline.
 -- name: counts
 SELECT rule, 'phase' AS what, phase AS label, '' AS state, count(*)::numeric AS count
 FROM incident WHERE phase <> 'resolved' GROUP BY rule, phase
@@ -95,6 +95,23 @@ SELECT rule, 'notice', kind, state, sum(count) FROM (
     UNION ALL
     SELECT rule, split_part(label, ' ', 1), split_part(label, ' ', 2), count FROM tally WHERE what = 'notice') AS ever
 GROUP BY rule, kind, state
+UNION ALL
+SELECT rule, 'last_hour', '', '', count(*)
+FROM attempt, (SELECT rule_time(db_now()) AS now) AS moment
+WHERE begun > moment.now - interval '1 hour' AND result IS DISTINCT FROM 'not_sent' GROUP BY rule
+UNION ALL
+SELECT rule, pressing.what, '', '', pressing.count FROM (
+    SELECT rule,
+           count(*) FILTER (WHERE phase IN ('escalated', 'quarantined') AND NOT EXISTS (
+               SELECT FROM (VALUES ('claimed'), ('dismissed'), ('excluded')) AS mark (name)
+               WHERE body #>> ARRAY['marks', mark.name || '_by'] IS NOT NULL
+                 AND coalesce((body #>> ARRAY['marks', mark.name || '_until'])::timestamptz, 'infinity') > moment.now)) AS persons,
+           count(*) FILTER (WHERE (body ->> 'deadline')::timestamptz > moment.now
+               AND (body ->> 'deadline')::timestamptz <= moment.now + %(lead)s::interval) AS near,
+           count(*) FILTER (WHERE (body ->> 'deadline')::timestamptz <= moment.now) AS missed
+    FROM incident, (SELECT rule_time(db_now()) AS now) AS moment
+    WHERE phase NOT IN ('resolved', 'proved') GROUP BY rule) AS live
+CROSS JOIN LATERAL (VALUES ('needs_person', persons), ('deadlines_near', near), ('deadlines_missed', missed)) AS pressing (what, count)
 UNION ALL
 SELECT rule, 'undelivered', '', '', count(*) FROM (
     SELECT notice.rule FROM notice JOIN dispatch ON dispatch.notice = notice.id
