@@ -241,6 +241,8 @@ def found(result: Any, by: str, keys: Sequence[str], where: Mapping[str, str], p
     for item in items:
         deal = record(_mapping(item), where, portal)
         for key in _owners(_mapping(item), by, keys, where, doubts):
+            if str(deal["id"]) in deals[key]:
+                raise Spoilt(f"the answer holds deal {deal['id']} twice")
             deals[key][str(deal["id"])] = deal
     if len(items) >= PAGE and by != "id":
         return dict.fromkeys(keys, CROWDED)
