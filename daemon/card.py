@@ -30,7 +30,10 @@ _GAP: Final = 14
 _TITLE_SIZE: Final = 34
 _TEXT_SIZE: Final = 25
 _LINES: Final = 40
-"""Lines of one row; a longer text ends in an ellipsis. Telegram takes no picture twenty times as high as it is wide."""
+"""Lines of one row; a longer text ends in an ellipsis."""
+
+HIGHEST: Final = 6000
+"""Pixels; what is below is not drawn. Telegram takes width and height of 10,000 together."""
 
 _PAPER, _INK, _FAINT, _RULE = "#ffffff", "#1c2733", "#66737f", "#d5dbe1"
 
@@ -85,6 +88,10 @@ def _laid_out(card: Card) -> tuple[Sequence[_Line], Sequence[int], int]:
         lines.append(_Line(text, _MARGIN, top, _TITLE_SIZE, _INK))
         top += _pitch(_TITLE_SIZE)
     for label, value in card.rows:
+        if top > HIGHEST - _MARGIN - (_LINES + 2) * _pitch(_TEXT_SIZE):
+            lines.append(_Line("…", _MARGIN, top + _GAP, _TEXT_SIZE, _INK))
+            top += 2 * _GAP + _pitch(_TEXT_SIZE)
+            break
         rules.append(top + _GAP)
         top += 2 * _GAP
         labels = wrapped(label, _TEXT_SIZE, _LABELS - _GAP)

@@ -289,6 +289,12 @@ class Client:
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def multipart(fields: Mapping[str, str], name: str, file: tuple[str, bytes, str]) -> tuple[str, bytes]:
+    """A form with one file (its name, bytes and type) in the field ``name``: its content type and its bytes."""
+    request = httpx.Request("POST", "http://form", data=dict(fields), files={name: file})
+    return request.headers["content-type"], request.read()
+
+
 def not_recognised(answer: Response) -> Outcome:
     """The outcome of an answer that nothing declared fits: the connector's illness for 401 and 403, else unknown."""
     if answer.ill:

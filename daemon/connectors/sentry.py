@@ -4,7 +4,7 @@ The SDK's own transport sends in the background and forgets what fails; a page m
 builds the envelope, and it goes through our client like every other request: sent once, its answer awaited and classified.
 The fingerprint is the problem (rule and value of ``group_by``), so begin, growth and end of it stand in one issue. The
 event's id follows from the dispatch's, so that one sent again after an unknown outcome is the same event to Sentry. What was
-tried stands in its breadcrumbs, the whole evidence in its attachment. On request each rule is also a monitor of Sentry's
+tried stands in its breadcrumbs, the whole evidence, cards and tables in its attachments. On request each rule is also a monitor of Sentry's
 Crons, which calls somebody when a scan is missed, even when nobody is left here to say so.
 """
 
@@ -29,8 +29,9 @@ from sentry_sdk.transport import Transport
 from sentry_sdk.types import Event
 from sentry_sdk.utils import BadDsn, Dsn
 
+from daemon.card import picture, sheet
 from daemon.domain.attempt import Outcome, Request, Result
-from daemon.domain.notice import Dispatch, NoticeKind
+from daemon.domain.notice import Dispatch, Notice, NoticeKind
 from daemon.domain.rule import Severity
 from daemon.domain.shape import Answer, Page, Shape
 from daemon.domain.value import Unknown, Value
@@ -143,18 +144,24 @@ class SentryConnector:
         if (wait := await self._wait()) > 0:
             return Outcome(Result.LATER, "rate", retry_at_db=self._tools.database_now() + timedelta(seconds=wait))
         event = event_of(dispatch, self._tools.database_now())
-        return await self._send("envelope", event, evidence_of(dispatch), self._classified)
+        files = [*_files(dispatch.notice)]
+        return await self._send("envelope", event, evidence_of(dispatch), self._classified, files)
 
     async def check_in(self, rule: str, every: timedelta, margin: timedelta, ok: bool, seconds: float) -> None:
         """Say that a scan of the rule ended. What becomes of it is counted like every request; it is not repeated."""
         await self._send("check_in", check_in_of(rule, every, margin, ok, seconds), None, _taken)
 
     async def _send(
-        self, operation: str, event: Event, evidence: Mapping[str, Any] | None, classify: Callable[[Response], Outcome]
+        self,
+        operation: str,
+        event: Event,
+        evidence: Mapping[str, Any] | None,
+        classify: Callable[[Response], Outcome],
+        files: Sequence[Attachment] = (),
     ) -> Outcome:
         """One envelope, with everything secret taken out of it by value, on the wire once."""
         redact = self._tools.redact
-        hint = {"attachments": [_attachment(redact.tree(evidence))] if evidence else []}
+        hint = {"attachments": [*files, *([_attachment(redact.tree(evidence))] if evidence else [])]}
         if self._sdk.capture_event(redact.tree(event), hint=hint) is None or not self._catcher.caught:
             return Outcome(Result.REFUSED, "sentry-sdk made no event of it")
         envelope = self._catcher.caught.pop()
@@ -258,6 +265,13 @@ def evidence_of(dispatch: Dispatch) -> Mapping[str, Any]:
     notice = dispatch.notice
     said = {"problem": notice.problem, "rule": notice.rule, "at": notice.at.isoformat(), "incidents": list(notice.incidents)}
     return {**said, "runbook": notice.runbook, "title": notice.title, "text": notice.text, "ours": notice.ours, **notice.context}
+
+
+def _files(notice: Notice) -> Iterator[Attachment]:
+    for number, card in enumerate(notice.cards, 1):
+        yield Attachment(bytes=picture(card), filename=f"card-{number}.png", content_type="image/png")
+    for table in notice.tables:
+        yield Attachment(bytes=sheet(table), filename=table.name, content_type="text/csv")
 
 
 def _attachment(evidence: Any) -> Attachment:

@@ -1,8 +1,10 @@
-"""A chat in Telegram as a way to tell people: ``sendMessage`` of the Bot API, and nothing else.
+"""A chat in Telegram as a way to tell people: ``sendMessage``, ``sendPhoto`` and ``sendDocument`` of the Bot API.
 
 A dispatch becomes lines, the lines become parts of at most 4096 characters as people see them, and only then is a part
 written as HTML, so that no tag is ever cut. What Telegram does not take for a reason of form (markup, a topic that is gone,
 a group that moved) is sent again in the form that it takes; everything else is classified and left to the engine.
+Cards go as photos, tables as documents: the first one carries a short text as its caption, so that a person gets one
+message; whatever file Telegram refuses goes as words.
 The bot's token is part of every URL: the URL goes to the client and nowhere else.
 """
 
@@ -10,23 +12,28 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Never
 
 from pydantic import Field as Setting
 
+from daemon.card import picture, sheet
 from daemon.domain.attempt import Outcome, Request, Result
-from daemon.domain.notice import Dispatch
+from daemon.domain.notice import Dispatch, Notice
 from daemon.domain.shape import Answer, Page, Shape
 from daemon.domain.value import Unknown, Value
 from daemon.engine.ports import Unreachable
 from daemon.kinds import Kind, Tools
-from daemon.net import Client, Failed, Response
+from daemon.net import Client, Failed, Response, multipart
 from daemon.settings import ConnectorSettings, Secret, Settings
 
 LONGEST: Final = 4096
 """Characters of a message after its markup is parsed; counted, as Telegram does, in UTF-16 units."""
+
+CAPTION: Final = 1024
+"""The same of the text beside a photo or a document."""
 
 _PARTS: Final = 4
 """A message longer than this many parts is cut: the rest is in ``orderheal status``."""
@@ -49,6 +56,23 @@ class TelegramAddress(Settings):
     thread: str | None = Setting(None, description="Id of the topic in a group with topics.", pattern=r"^\d+$")
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An attachment as Telegram takes it, and in words where it does not."""
+
+    method: str
+    field: str
+    file: tuple[str, bytes, str]
+    words: str
+
+
+def _files(notice: Notice) -> Iterator[_File]:
+    for card in notice.cards:
+        yield _File("sendPhoto", "photo", ("card.png", picture(card), "image/png"), card.text)
+    for table in notice.tables:
+        yield _File("sendDocument", "document", (table.name, sheet(table), "text/csv"), table.text)
+
+
 class TelegramConnector:
     """The ``Connector`` and ``Channel`` of one bot."""
 
@@ -69,16 +93,23 @@ class TelegramConnector:
         if (wait := await self._wait()) > 0:
             until = self._tools.database_now() + timedelta(seconds=wait)
             return Outcome(Result.LATER, "rate", retry_at_db=until)
-        parts = split(lines(dispatch))
-        first = await self._send(dispatch, parts[0], dispatch.thread)
+        messages = _messages(split(lines(dispatch)), tuple(_files(dispatch.notice)))
+        first = await self._say(dispatch, *messages[0], dispatch.thread)
         if first.result is not Result.DONE:
             return first
-        for number, part in enumerate(parts[1:], 2):
-            following = await self._send(dispatch, part, first.reference)
+        for number, (part, file) in enumerate(messages[1:], 2):
+            following = await self._say(dispatch, part, file, first.reference)
             if following.result is not Result.DONE:
-                cut = f"part {number} of {len(parts)} was not delivered: {following.reason}"
+                cut = f"part {number} of {len(messages)} was not delivered: {following.reason}"
                 return Outcome(Result.DONE, cut, reply=first.reply, reference=first.reference)
         return first
+
+    async def _say(self, dispatch: Dispatch, part: Sequence[str], file: _File | None, replies_to: str) -> Outcome:
+        """One message; in words where its file is refused, as in chats that take no pictures."""
+        outcome = await self._send(dispatch, part, file, replies_to)
+        if file is None or outcome.result is not Result.REFUSED:
+            return outcome
+        return await self._send(dispatch, split([*part, *file.words.split("\n")])[0], None, replies_to)
 
     async def _wait(self) -> float:
         if self.rate is None:
@@ -88,11 +119,11 @@ class TelegramConnector:
         except Exception:  # the store is away: telling somebody that matters more than the rate
             return 0.0
 
-    async def _send(self, dispatch: Dispatch, part: Sequence[str], replies_to: str) -> Outcome:
+    async def _send(self, dispatch: Dispatch, part: Sequence[str], file: _File | None, replies_to: str) -> Outcome:
         """One message, in the first form that Telegram takes."""
         chat = self._moved.get(dispatch.address["chat"], dispatch.address["chat"])
         form = _form(chat, dispatch.address.get("thread"), part, replies_to)
-        outcome, said = await self._post(form)
+        outcome, said = await self._post(form, file)
         for _ in range(_FORMS):
             other = _other_form(form, said, part)
             if other is None:
@@ -100,10 +131,10 @@ class TelegramConnector:
             if other["chat_id"] != form["chat_id"]:
                 self._moved[dispatch.address["chat"]] = str(other["chat_id"])
             form = other
-            outcome, said = await self._post(form)
+            outcome, said = await self._post(form, file)
         return outcome
 
-    async def _post(self, form: Mapping[str, Any]) -> tuple[Outcome, Mapping[str, Any]]:
+    async def _post(self, form: Mapping[str, Any], file: _File | None) -> tuple[Outcome, Mapping[str, Any]]:
         """One request, its outcome, and what Telegram said."""
         said: dict[str, Any] = {}
 
@@ -111,14 +142,8 @@ class TelegramConnector:
             said.update(answer.body if isinstance(answer.body, Mapping) else {})
             return self._classified(answer, said)
 
-        outcome = await self._client.perform(
-            "sendMessage",
-            "POST",
-            self._url("sendMessage"),
-            {"content-type": "application/json"},
-            json.dumps(form, ensure_ascii=False).encode(),
-            classify,
-        )
+        method, content_type, body = _written(form, file)
+        outcome = await self._client.perform(method, "POST", self._url(method), {"content-type": content_type}, body, classify)
         return outcome, said
 
     def _classified(self, answer: Response, said: Mapping[str, Any]) -> Outcome:
@@ -209,6 +234,22 @@ def split(text: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, kept)) or (("—",),)
 
 
+def _messages(parts: Sequence[Sequence[str]], files: Sequence[_File]) -> Sequence[tuple[Sequence[str], _File | None]]:
+    """The texts and files as they are sent, one after the other: a short text as the caption of the first file."""
+    if files and len(parts) == 1 and sum(_size(line) + 1 for line in parts[0]) <= CAPTION:
+        return [(parts[0], files[0]), *(((), file) for file in files[1:])]
+    return [*((part, None) for part in parts), *(((), file) for file in files)]
+
+
+def _written(form: Mapping[str, Any], file: _File | None) -> tuple[str, str, bytes]:
+    """The method, the content type and the body of a form: JSON, or with a file the fields of a form with strings."""
+    if file is None:
+        return "sendMessage", "application/json", json.dumps(form, ensure_ascii=False).encode()
+    renamed = {"caption" if name == "text" else name: value for name, value in form.items() if value and name != "link_preview_options"}
+    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in renamed.items()}
+    return file.method, *multipart(fields, file.field, file.file)
+
+
 def _size(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
@@ -236,6 +277,8 @@ def _form(chat: str, thread: str | None, part: Sequence[str], replies_to: str) -
 
 def _html(part: Sequence[str]) -> str:
     """The first line bold, commands to be copied with a tap, everything from records escaped."""
+    if not part:
+        return ""
     escaped = [html.escape(line, quote=False) for line in part]
     shown = [f"<code>{line}</code>" if line.startswith("orderheal ") else line for line in escaped]
     return "\n".join([f"<b>{shown[0]}</b>" if shown[0].strip() else shown[0], *shown[1:]])
