@@ -149,8 +149,8 @@ def verb(command: F) -> F:
         click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Same as --json."),
         click.option("--json", "as_json", is_flag=True, help="Answer for programs."),
         click.option(
-            "--config", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-            help="Configuration; repeat it to lay files over earlier ones. [default: config.yaml]",
+            "--config", multiple=True, type=click.Path(path_type=Path), metavar="FILE", envvar="ORDERHEAL_CONFIG",
+            help="Configuration; repeat it to lay files over earlier ones. [default: $ORDERHEAL_CONFIG, parted by colons, or config.yaml]",
         ),
     ):  # fmt: skip
         option(handed)
