@@ -119,3 +119,9 @@ def test_the_pause_that_applies_is_found() -> None:
     assert pausing([pause(rule="x"), pause(connector="api")], "stuck", "api", T0).connector == "api"
     assert pausing([], "stuck", None, T0) is None
     assert minutes(1) + T0 == at(1)
+
+
+def test_a_tripped_guard_says_on_which_numbers() -> None:
+    assert trip(Guard(), Census(101, 5000), T0) == Held(T0, Why.MAX_BROKEN, 101, 100, 5000)
+    assert trip(Guard(), Census(11, 50), T0) == Held(T0, Why.MAX_BROKEN_PERCENT, 11, 20.0, 50)
+    assert trip(Guard(max_broken=100, max_broken_percent=50), Census(100, 100), T0) == Held(T0, Why.MAX_BROKEN_PERCENT, 100, 50, 100)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from daemon.domain.rule import Cause, Diagnose, MoneyAt
 from daemon.domain.sight import (
+    Because,
+    Sighting,
     Verdict,
     diagnosed,
     judge,
@@ -195,3 +197,55 @@ def test_rule_time_and_database_time_are_one_line(factor: float, seconds: int) -
 def test_jitter_depends_on_the_text_alone(text: str) -> None:
     assert 0 <= share(text) < 1
     assert share(text) == share(text)
+
+
+def test_a_sighting_carries_everything_that_was_read() -> None:
+    checked = rule(match=(clause(lambda s: s["ours"], text="ours"),), broken=(clause(lambda s: s["bad"], text="bad"),))
+    record = {"number": " N1 ", "bad": True, "ours": True}
+    assert sighting(checked, record, {**record, "deal": None}, T0, True) == Sighting(
+        key="N1", record_key="", verdict=Verdict.BROKEN, at=T0, object="stuck/N1", facts={**record, "deal": None},
+        because=(Because("ours", True), Because("bad", True)),
+    )  # fmt: skip
+    gone = sighting(checked, {**record, "ours": False}, {**record, "ours": False}, T0, False, key="own")
+    assert (gone.verdict, gone.reason, gone.key) == (Verdict.GONE, "out_of_scope", "own")
+    keyless = sighting(checked, {**record, "number": ""}, {**record, "number": ""}, T0, True)
+    assert (keyless.verdict, keyless.reason, keyless.key) == (Verdict.UNKNOWN, "the key is empty", "")
+
+
+@pytest.mark.parametrize(
+    ("scope", "new", "verdict", "reason"),
+    [
+        ({"ours": False, "bad": True}, True, None, "out_of_scope"),
+        ({"ours": True, "bad": False}, True, Verdict.CLEAN, ""),
+        ({"ours": True, "bad": True}, True, Verdict.BROKEN, ""),
+        ({"ours": True}, True, Verdict.UNKNOWN, "bad: no such name: 'bad'"),
+        ({"bad": True}, True, Verdict.UNKNOWN, "ours: no such name: 'ours'"),
+        ({"ours": True, "bad": "yes"}, True, Verdict.UNKNOWN, "bad: gave neither true nor false"),
+        ({"ours": False, "bad": True}, False, Verdict.GONE, "out_of_scope"),
+    ],
+)
+def test_a_verdict_has_its_reason(scope: dict[str, object], new: bool, verdict: object, reason: str) -> None:
+    detect = rule(match=(clause(lambda s: s["ours"], text="ours"),), broken=(clause(lambda s: s["bad"], text="bad"),)).detect
+    judged_now = judge(detect, scope, new)
+    assert (judged_now.verdict, judged_now.reason) == (verdict, reason)
+    assert [one.text for one in judged_now.because] == ["ours", "bad"]
+    assert undecided(detect, scope, frozenset(), True) is (False not in scope.values())
+
+
+def test_a_cause_is_judged_and_named_in_the_subject_s_own_scope() -> None:
+    region = Cause(field("named"), clause(lambda s: s["text"] == "region"))
+    assert diagnosed(Diagnose(causes=(region,)), {"text": "region", "named": "far"}) == "far"
+    assert diagnosed(Diagnose(causes=(region,)), {"text": "else"}) == "other"
+
+
+def test_several_different_records_are_counted_in_the_reason() -> None:
+    assert one_record([{"a": 1}, {"a": 2}]) == Unknown("2 different records fit where one is meant")
+    assert one_record([{"a": 1}, {"a": 1}, {"a": 1}]) == {"a": 1}
+
+
+def test_twins_that_differ_are_one_unknown_subject() -> None:
+    twin, other = sight(Verdict.BROKEN, T0), sight(Verdict.BROKEN, T0, record_key="N2")
+    assert told_apart([twin, other]) == {
+        "N1": Sighting("N1", "N2", Verdict.UNKNOWN, T0, reason="met twice in a scan with different records")
+    }
+    assert list(told_apart([twin, sight(Verdict.BROKEN, T0, key="N9")])) == ["N1", "N9"]
