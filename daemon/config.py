@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from daemon.catalog import CatalogSettings
 from daemon.domain.rule import ChannelRef, Contact
 from daemon.domain.shape import Shape
 from daemon.domain.value import Place
@@ -171,6 +172,7 @@ class Document(Settings):
     alerts: AlertSettings = Field(AlertSettings(), description="Where every problem is told besides its contact.")
     currencies: CurrencySettings | None = Field(None, description="For ranking and totals only.")
     causes: list[CauseSettings] = Field([], description="Dictionary of technical texts.")
+    catalog: CatalogSettings = Field(CatalogSettings(), description="What a file for `orderheal catalog push` must look like.")
     connectors: dict[str, Any] = Field({}, description="The outside systems, by the name that rules use.")
     contacts: dict[str, Any] = Field({}, description="The teams and chats that can be told.")
 

@@ -26,6 +26,7 @@ _VERBS = {
     "pause": "pauses",
     "resume": "pauses",
     "rules": "rules",
+    "catalog": "catalog",
     "doctor": "doctor",
     "db": "db",
 }

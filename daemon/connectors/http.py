@@ -14,7 +14,10 @@ never concludes it, the keys it leaves out are asked again one by one (law 14).
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
+import mimetypes
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +54,11 @@ class RequestSettings(Settings):
     path: str = Field(pattern=r"^/[^?#]*$", description="Path below the connector's url; values in it are encoded.")
     query: dict[str, Any] = Field({}, description="Query parameters; null leaves one out, a list repeats it.")
     headers: dict[str, str] = Field({}, description="Headers besides the connector's own.")
-    body: Any = Field(None, description="Map or list: sent as JSON, or as a form if Content-Type says so. Text: sent as it is.")
+    body: Any = Field(
+        None,
+        description="Map or list: sent as JSON, or as a form if Content-Type says so; in multipart/form-data a map of `name` and "
+        "`content` (base64) is a file. Text: sent as it is.",
+    )
 
 
 class NextSettings(Settings):
@@ -611,8 +618,11 @@ def _rendered(wire: _Wire, base: str, scope: Scope) -> tuple[str, dict[str, str]
             raise ValueError(f"header {name}: holds a character that no header may hold")
     if wire.body is None:
         return url, headers, None
-    body, type_ = _body(_known("body", wire.body(scope)), _header(headers, "content-type"))
-    return url, {**headers, **({} if _header(headers, "content-type") else {"Content-Type": type_})}, body
+    declared = _header(headers, "content-type")
+    body, type_ = _body(_known("body", wire.body(scope)), declared)
+    if declared and not declared.startswith(_MULTIPART):
+        return url, headers, body
+    return url, {**{name: text for name, text in headers.items() if name.lower() != "content-type"}, "Content-Type": type_}, body
 
 
 def _path(parts: Sequence[str | Program], scope: Scope) -> str:
@@ -653,9 +663,37 @@ def _pairs(name: str, value: Value) -> Iterator[tuple[str, str]]:
 def _body(value: Value, content_type: str) -> tuple[str, str]:
     if isinstance(value, str):
         return value, "text/plain; charset=utf-8"
+    if content_type.startswith(_MULTIPART) and isinstance(value, Mapping):
+        return _multipart(value)
     if content_type.startswith("application/x-www-form-urlencoded") and isinstance(value, Mapping):
         return urlencode([pair for name, item in value.items() for pair in _pairs(name, item)]), content_type
     return json.dumps(_json(value), ensure_ascii=False, allow_nan=False), "application/json"
+
+
+_MULTIPART: Final = "multipart/form-data"
+
+
+def _multipart(value: Mapping[str, Value]) -> tuple[str, str]:
+    """A form with its files (RFC 7578). The boundary follows from the whole, so that the request stays a pure value."""
+    parts = [_part(name, item) for name, item in value.items() if item is not None]
+    boundary = hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    data = b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), part) for part in parts) + b"--%s--\r\n" % boundary.encode()
+    return data.decode("utf-8", "surrogateescape"), f"{_MULTIPART}; boundary={boundary}"
+
+
+def _part(name: str, value: Value) -> bytes:
+    """A field, or a file: a map of its ``name`` and its ``content`` in base64. Raises ValueError for content that is none."""
+    if not isinstance(value, Mapping) or set(value) != {"name", "content"}:
+        return f'Content-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{_text(name, value)}'.encode()
+    file = _text(f"{name}.name", value["name"])
+    content = base64.b64decode(_text(f"{name}.content", value["content"]), validate=True)
+    type_ = mimetypes.guess_type(file)[0] or "application/octet-stream"
+    disposition = f'Content-Disposition: form-data; name="{_quoted(name)}"; filename="{_quoted(file)}"'
+    return f"{disposition}\r\nContent-Type: {type_}\r\n\r\n".encode() + content
+
+
+def _quoted(text: str) -> str:
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _json(value: Value) -> Any:
@@ -788,7 +826,7 @@ class HttpConnector:
             request.method,
             request.url,
             self._signed(request.headers),
-            None if request.body is None else request.body.encode(),
+            None if request.body is None else request.body.encode("utf-8", "surrogateescape"),  # a file's bytes, as they were
             lambda response: classify(call, response),
             self.timeout(request.call),
         )
@@ -798,6 +836,8 @@ class HttpConnector:
         if starved := await self._client.token():
             return Outcome(Result.LATER, starved.reason)
         said: dict[str, Value] = {name: getattr(dispatch.notice, name) for name in self._shape.calls[_TELL].params}
+        if "text" in said:
+            said["text"] = dispatch.notice.in_words  # it carries no files
         try:
             return await self.perform(self.prepare(_TELL, said, dispatch.id))
         except ValueError as error:
