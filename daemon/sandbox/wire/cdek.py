@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 
 from daemon.domain.value import Value
 from daemon.sandbox.systems.cdek import ORDERS
-from daemon.sandbox.world import World
-
-T = TypeVar("T")
-See = Callable[[Callable[[World], T]], Awaitable[T]]
-"""Look at the world, now, one at a time."""
+from daemon.sandbox.wire.listener import See
 
 LASTS: Final = 3599
 """Seconds for which a token holds."""
@@ -42,7 +38,7 @@ def environment(url: str, token: str) -> Mapping[str, str]:
     return {"CDEK_URL": url, "CDEK_ID": f"account-{token}", "CDEK_SECRET": f"secure-{token}"}
 
 
-def application(see: See[Any], token: str, *, lasts: float = LASTS) -> web.Application:
+def application(see: See, token: str, *, lasts: float = LASTS) -> web.Application:
     """The API for the account that has this token; ``lasts``: seconds for which a bearer token really holds."""
     own = environment("", token)
     ends: dict[str, float] = {}

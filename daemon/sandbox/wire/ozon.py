@@ -11,20 +11,17 @@ import asyncio
 import base64
 import json
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 
 from daemon.domain.value import Value
 from daemon.sandbox.systems.ozon import ORDERS, POSTINGS
+from daemon.sandbox.wire.listener import See
 from daemon.sandbox.world import World
-
-T = TypeVar("T")
-See = Callable[[Callable[[World], T]], Awaitable[T]]
-"""Look at the world, now, one at a time."""
 
 PER_SECOND: Final = 50
 BLOCKED_FOR: Final = 60.0
@@ -68,7 +65,7 @@ def environment(url: str, token: str) -> Mapping[str, str]:
     return {"OZON_URL": url, "OZON_CLIENT_ID": f"client-{token}", "OZON_API_KEY": f"key-{token}"}
 
 
-def application(see: See[Any], token: str) -> web.Application:
+def application(see: See, token: str) -> web.Application:
     """The API for the shop that has this token."""
     own, limit = environment("", token), Limit()
     methods: Mapping[str, Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], Any]] = {
