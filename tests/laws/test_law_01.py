@@ -58,7 +58,8 @@ async def test_an_open_incident_is_asked_for_by_its_own_key_alone() -> None:
 
     asked: list[object] = []
     stage = await at_work(Stage(rule(where="bad = true"), wrap=wrapping(shop=Source)))
-    assert asked and all(question == ("orders", "number", {"N1"}) for question in asked)
+    assert asked
+    assert all(question == ("orders", "number", {"N1"}) for question in asked)
     assert stage.incident().phase is Phase.OPEN
 
 

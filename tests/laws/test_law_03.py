@@ -23,7 +23,7 @@ LEASE = timedelta(seconds=30)
 @pytest.fixture
 def store_dsn(database: str) -> Iterator[str]:
     migrate(database)
-    yield database
+    return database
 
 
 async def running(store: PostgresStore) -> Tenure:

@@ -1,5 +1,6 @@
 """Law 7: one object, one actor."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ def apart(stage: Stage) -> bool:
     for one in stage.attempts():
         by_object.setdefault(one.object, []).append(one)
     return all(
-        later.begun >= earlier.settled for some in by_object.values() for earlier, later in zip(some, some[1:], strict=False) if earlier.settled
+        later.begun >= earlier.settled for some in by_object.values() for earlier, later in itertools.pairwise(some) if earlier.settled
     )
 
 

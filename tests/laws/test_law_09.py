@@ -1,5 +1,6 @@
 """Law 9: sightings are dated."""
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -78,7 +79,7 @@ async def test_only_a_look_dated_after_settle_allows_the_next_attempt(lag: int) 
     await stage.wait(120)
     made = stage.attempts()
     assert len(made) == 3
-    for before, after in zip(made, made[1:], strict=False):
+    for before, after in itertools.pairwise(made):
         assert after.begun >= before.settled + minutes(lag)
     assert stage.incident().phase is Phase.ESCALATED
 

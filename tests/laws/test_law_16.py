@@ -56,7 +56,7 @@ class Sleepy(Wrapped):
         return refused
 
 
-async def stopped_in(where: str, seconds: float) -> Stage:
+async def stopped_in(where: str, seconds: float, **more: float) -> Stage:
     ports: list[Sleepy] = []
 
     def sleepy(inner: Any) -> Sleepy:
@@ -67,7 +67,7 @@ async def stopped_in(where: str, seconds: float) -> Stage:
     store = Sleepy(stage.store)
     stage.engines = [stage.engine("sleepy", store)]
     for port in (*ports, store):
-        port.clock, port.asleep = stage.clock, {where: seconds}
+        port.clock, port.asleep = stage.clock, {where: seconds, **more}
     return stage
 
 
@@ -104,6 +104,14 @@ async def test_a_replica_stopped_between_the_gate_and_the_first_byte_sends_nothi
     assert (stage.calls(), stage.incident().total, stage.incident().resolution) == (1, 1, Resolution.HEALED)
 
 
+@pytest.mark.law("16.1")
+async def test_just_let_in_and_then_short_of_lease_it_sends_nothing() -> None:
+    stage = await stopped_in("fresh look", 24.5, admit=4)
+    await stage.engines[0].run_cycle()
+    (made,) = stage.attempts()
+    assert (stage.calls(), made.outcome) == (0, Outcome(Result.NOT_SENT, Why.LEASE_SHORT))
+
+
 @pytest.mark.law("16.2")
 async def test_each_attempt_has_ends_by_and_a_successor_waits_for_it() -> None:
     class Killed(BaseException):
@@ -124,6 +132,7 @@ async def test_each_attempt_has_ends_by_and_a_successor_waits_for_it() -> None:
     stage.engines = [stage.engine("next")]
     await stage.run(open_one.ends_by - stage.now - minutes(1))
     assert (stage.calls(), stage.incident().why) == (0, Why.SETTLING), "it is in flight for the successor too"
+    assert stage.attempts()[0].outcome is None
     await stage.wait(30)
     (first, second) = stage.attempts()
     assert first.outcome.reason == "crashed"
@@ -177,6 +186,7 @@ async def test_an_outcome_that_comes_after_the_attempt_was_given_up_changes_noth
 async def test_sigterm_records_what_is_in_flight_before_the_rule_is_given_back(grace: float) -> None:
     gate, sent = asyncio.Event(), asyncio.Semaphore(0)
     order: list[str] = []
+    turns: list[int] = []
 
     class Service(Wrapped):
         async def perform(self, request: Any) -> Any:
@@ -186,7 +196,8 @@ async def test_sigterm_records_what_is_in_flight_before_the_rule_is_given_back(g
 
     class Store(Wrapped):
         async def conclude(self, *args: Any) -> Any:
-            for _ in range(len(order) + 3):
+            turns.append(3 + 60 * len(turns))
+            for _ in range(turns[-1]):
                 await asyncio.sleep(0)  # a statement takes its time, each a different one
             recorded = await self.inner.conclude(*args)
             order.append("recorded")

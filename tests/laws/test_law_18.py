@@ -1,5 +1,6 @@
 """Law 18: a rule that kills its process, and commits without an answer. Delays and ids are held by tests/store too."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ async def deadly(checked: Any, deaths: int, length: float = 90) -> tuple[Stage, 
 @pytest.mark.law("18.1")
 async def test_it_is_taken_with_growing_delay_and_others_go_on() -> None:
     stage, died = await deadly(rule(), 7, 30)
-    waits = [round(later - earlier) for earlier, later in zip(died, died[1:], strict=False)]
+    waits = [round(later - earlier) for earlier, later in itertools.pairwise(died)]
     assert waits == sorted(waits)
     assert waits[-1] > 2 * waits[0]
     ended = [event for event in stage.events if type(event).__name__ == "CycleEnded" and event.rule == "other"]

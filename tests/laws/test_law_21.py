@@ -4,14 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import UPLOAD, field, minutes, rule
+from builders import UPLOAD, at, field, minutes, rule, seen, state
 from laws.stage import Stage, Wrapped, wrapping
 
 from daemon.domain.attempt import CONNECTOR_ILL, Outcome, Reply, Result
+from daemon.domain.decide import timed_out
 from daemon.domain.directive import DirectiveKind
 from daemon.domain.incident import Phase, Resolution, Why
 from daemon.domain.notice import NoticeKind
 from daemon.domain.rule import Guard, Level, Step
+from daemon.domain.standing import Illness, Standing
+from daemon.engine.propose import Surroundings, resolve
 
 MANY = Guard(max_broken=100, max_broken_percent=100)
 
@@ -30,8 +33,8 @@ async def test_later_uses_time_and_no_attempts_until_the_steps_timeout() -> None
     assert last.begun < stage.start + minutes(15 + 90)
 
 
-async def relapsing(times: int) -> Stage:
-    stage = Stage(rule())
+async def relapsing(times: int, attempts: int = 3) -> Stage:
+    stage = Stage(rule(ladder=(replace(UPLOAD, attempts=attempts),)))
     stage.plant("N1", calls={"api.upload": ["no_effect", "done", "done"]})
     await stage.begin(1)
     await stage.wait(40)
@@ -51,7 +54,7 @@ async def test_the_first_relapse_goes_on_with_the_attempts_left() -> None:
 
 @pytest.mark.law("21.2")
 async def test_the_second_relapse_within_the_window_goes_to_people() -> None:
-    stage = await relapsing(2)
+    stage = await relapsing(2, attempts=9)
     (only,) = stage.incidents()
     assert (only.relapses, only.phase, stage.calls()) == (2, Phase.ESCALATED, 3)
     assert stage.kinds() == ["begin"]
@@ -134,6 +137,15 @@ async def test_it_stands_still_too_for_one_who_had_begun_before_and_only_waits()
     refuses.clear()
     await stage.wait(60)
     assert {stage.incident(number).resolution for number in ("N1", "N2")} == {Resolution.HEALED}
+
+
+@pytest.mark.law("21.4")
+def test_who_only_waits_for_an_ill_connector_has_its_time_stopped_too() -> None:
+    begun = seen(at(30), steps={"upload": state(tries=1, result=Result.DONE, at=at(20), settle_until=at(25))})
+    standing = Standing("stuck", at(30), illnesses={"api": Illness("api", at(28), "HTTP 401", at(40))})
+    waits = resolve(rule(), begun, standing, 0, Surroundings({}, {}), at(30)).incident
+    assert (waits.why, waits.steps["upload"].ill_since) == (Why.CONNECTOR_ILL, at(30))
+    assert not timed_out(UPLOAD, waits.steps["upload"], at(10_000))
 
 
 HOW = ["at its step", "paused", "held", "claimed", "backing off", "escalated long ago"]
