@@ -13,6 +13,7 @@ import yaml
 
 from daemon.sandbox.shops import SHOPS
 
+NOBODY: Final = "http://127.0.0.1:9"
 CHAT: Final = "-1001000000001"
 CONTACT: Final = "integration-team"
 FAMILY: Final = "order-not-sent.yaml"
@@ -78,6 +79,12 @@ def overlay(listen: str) -> Mapping[str, Any]:
             "telegram": {"url": "${env:TELEGRAM_URL}"},
             "kaspi": {"url": "${env:KASPI_URL}"},
             "lamoda": {"url": "${env:LAMODA_URL}", "currency": "KZT"},
+            "bitrix24": {"fingerprint": None},
+            "ozon": {"url": "${env:OZON_URL}"},
+            "cdek": {"url": "${env:CDEK_URL}"},
+            # No rule of the demo asks these two yet; nobody listens there.
+            "namshi": {"url": NOBODY, "headers": {"Authorization": "nobody"}},
+            "logistic": {"url": "postgresql://nobody@127.0.0.1:9/nobody"},
         },
         "contacts": {CONTACT: {"channels": [{"via": "telegram", "chat": CHAT}]}},
     }
