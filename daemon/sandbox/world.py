@@ -15,7 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -165,6 +165,8 @@ class World:
         self.effects: list[Effect] = []
         self.messages: list[Message] = []
         self.deals = count(90_001)
+        self.contacts: Mapping[str, str] = {}
+        """Whose address is whose, so that what is told is known by the contact's name."""
         self._on_change = on_change
         self._down: set[str] = set()
         self._named: dict[str, Subject] = {}
@@ -341,7 +343,7 @@ class World:
     def tell(self, message: Message) -> None:
         """A person reads a message; whatever waits for the telling of an object it names goes on from now."""
         self.advance(message.at)
-        self.messages.append(message)
+        self.messages.append(replace(message, to=self.contacts.get(message.to, message.to)))
         for subject in self.subjects_named(message.text):
             if subject.told is None:
                 subject.told = message.at

@@ -134,18 +134,22 @@ async def test_every_connector_opens_from_its_settings(load: Load) -> None:
 
 def test_the_example_at_the_top_loads_with_its_variables_set() -> None:
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    config = load_config([ROOT / "config.yaml"], {name: _value(name) for name in re.findall(r"\$\{env:(\w+)\}", text)})
+    env = {name: _value(name) for name in re.findall(r"\$\{env:(\w+)\}", text)}
+    env["BITRIX24_WEBHOOK_URL"] = env["BITRIX24_WEBHOOK_URL"].replace("portal", "lichi")
+    config = load_config([ROOT / "config.yaml"], env)
     assert set(config.shapes["kaspi-integration"].calls) == {"upload_order", "change_order_status", "fetchorder"}
     assert set(config.shapes["namshi-integration"].calls) >= {"notifyOrder", "appendcomment"}
-    assert set(config.contacts) == {"integration-team", "crm-support"}
+    assert set(config.contacts) == {"integration-team", "crm-support", "cdek-support"}
     assert config.alerts_via == "sentry"
 
 
 def _value(name: str) -> str:
-    if name.endswith("_DB_URL"):
+    if name.endswith("_DB_URL") or name == "LOGISTIC_V2_URL":
         return f"postgresql://reader:password@db.example/{name.lower()}"
     if name == "SENTRY_DSN":
         return "https://0123456789abcdef0123456789abcdef@sentry.example/1"
+    if name == "BITRIX24_WEBHOOK_URL":
+        return "https://portal.bitrix24.ru/rest/1/0123456789abcdef/"
     if name.endswith("_URL"):
         return f"https://{name.lower().replace('_', '-')}.example"
     return "123456789:ABCdefGHIjklMNOpqrSTUvwxYZ0123456789a"

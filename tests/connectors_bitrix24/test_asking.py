@@ -343,7 +343,7 @@ BODIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("status", [200, 302, 400, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize("status", [200, 302, 403, 500])
 async def test_whatever_comes_back_instead_of_an_answer_nothing_is_absent(status: int) -> None:
     world = world_of(deals(1, 2))
     async with standing(world) as (portal, there):
@@ -413,7 +413,7 @@ def twists(draw: st.DrawFn) -> Any:
 
 
 @given(twist=twists(), by=st.sampled_from(["id", "posting_number"]), fresh=st.booleans())
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_however_an_answer_is_bent_a_deal_that_is_there_is_never_absent(twist: Any, by: str, fresh: bool) -> None:
     import asyncio
 

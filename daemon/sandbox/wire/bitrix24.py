@@ -75,9 +75,9 @@ def environment(url: str, token: str) -> Mapping[str, str]:
     return {"BITRIX24_WEBHOOK_URL": f"{url}/rest/1/{token}/"}
 
 
-def application(see: See, token: str, contacts: Mapping[str, str] | None = None) -> web.Application:
-    """The portal of an administrator's webhook. ``contacts`` says whose chat is whose."""
-    return Portal(token, see, contacts or {}).application()
+def application(see: See, token: str) -> web.Application:
+    """The portal behind an administrator's webhook."""
+    return Portal(token, see).application()
 
 
 # ── Parameters as PHP reads them ─────────────────────────────────────────────────────────────────────────────────────
@@ -164,7 +164,7 @@ class View:
                     some = set(self.having(own, _list(value)))
                     chosen = sorted(some) if chosen is self.numbers else [number for number in chosen if number in some]
                 case ">" | ">=" | "<" | "<=" if own == "id":
-                    chosen = _between(chosen, sign, int(value))
+                    chosen = _between(chosen, sign, int(value) if str(value).isdigit() else 0)
                 case ">" | ">=" | "<" | "<=":
                     chosen = [number for number in chosen if _compares(self.rows[str(number)].get(own), sign, value)]
                 case "!" | "!=" | "!@":
@@ -215,7 +215,6 @@ class Portal:
 
     secret: str
     see: See
-    contacts: Mapping[str, str] = field(default_factory=dict)
     user: User = field(default_factory=User)
     limits: Limits = field(default_factory=Limits)
     tick: Callable[[], float] = lambda: asyncio.get_running_loop().time()
@@ -304,7 +303,7 @@ class Portal:
             if not isinstance(command, str):
                 continue
             try:
-                said = await self._command(command, view, place)
+                said = await self._command(command, view, place, done["result"])
             except Refused as refused:
                 done["result_error"][str(name)] = refused.body
                 if halt:
@@ -316,13 +315,13 @@ class Portal:
         seconds = self.limits.cost * len(done["result_time"])
         return {"result": {name: php(section) for name, section in done.items()}, "time": self._time("batch", seconds, view.now)}
 
-    async def _command(self, command: str, view: View, place: int) -> dict[str, Any]:
+    async def _command(self, command: str, view: View, place: int, before: Mapping[str, Any]) -> dict[str, Any]:
         if place >= COMMANDS:
             raise Refused(400, "ERROR_BATCH_LENGTH_EXCEEDED", "Max batch length exceeded")
         method, _, query = command.partition("?")
         if method.lower() == "batch":
             raise Refused(405, "ERROR_BATCH_METHOD_NOT_ALLOWED", "Method is not allowed for batch usage")
-        return await self._one(method.strip().lower(), parameters(query), view)
+        return await self._one(method.strip().lower(), _referred(parameters(query), before), view)
 
     # Methods
 
@@ -411,7 +410,7 @@ class Portal:
     def _told(self, world: World, chat: str, text: str, given: Mapping[str, Any]) -> Said:
         said = world.perform(f"{CONNECTOR}.deliver", {}, "", world.now)
         if isinstance(said, Spoken) and said.status == 200:
-            world.tell(Message(CONNECTOR, self.contacts.get(chat, chat), text, world.now, given))
+            world.tell(Message(CONNECTOR, chat, text, world.now, given))
         return said
 
     async def _profile(self, given: dict[str, Any], view: View) -> dict[str, Any]:
@@ -434,6 +433,23 @@ _METHODS: Final[Mapping[str, Method]] = {
     "profile": Portal._profile,
     "scope": Portal._scope,
 }
+
+
+_REFERENCE: Final = re.compile(r"\$result((?:\[[^\]]*\])+)")
+
+
+def _referred(given: Any, results: Mapping[str, Any]) -> Any:
+    """Parameters with what they take from the results of commands before; nothing stands where there is none."""
+    if isinstance(given, dict):
+        return {name: _referred(value, results) for name, value in given.items()}
+    return _REFERENCE.sub(lambda match: _below(results, re.findall(r"\[([^\]]*)\]", match[1])), given)
+
+
+def _below(node: Any, path: Sequence[str]) -> str:
+    for key in path:
+        named = node if isinstance(node, Mapping) else dict(enumerate(node)) if isinstance(node, list) else {}
+        node = named.get(int(key) if isinstance(node, list) and key.isdigit() else key, "")
+    return str(node)
 
 
 async def _given(request: web.Request) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Sandbox:
         self._tables, self._now, self._contacts = tables, now, contacts
         self._token = secrets.token_hex(16)
         self.world = shop_world(now(), self._changes.append)
+        self.world.contacts = contacts
         self._gates = ways
         self._wires = {name: wire for name in systems() if (wire := _wire(name)) is not None}
         self._services = {shop.service: Listener(partial(self._service, shop)) for shop in SHOPS}
