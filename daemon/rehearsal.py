@@ -39,7 +39,8 @@ class Rehearsal:
     """Some replicas of the daemon in one simulated world.
 
     ``wrap`` is put around each connector, so that a test can interrupt at a port (rule of the house 6); ``engine`` makes one
-    more replica, with ports of its own if they are given.
+    more replica, with ports of its own if they are given. ``factor``: how much faster than the world's time the rules' runs;
+    ``run`` is for rehearsals in which they are one.
     """
 
     def __init__(

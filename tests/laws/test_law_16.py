@@ -6,14 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import UPLOAD, minutes, rule
+from builders import UPLOAD, attempt, contacts, incident, minutes, rule
 from laws.stage import Stage, Wrapped, wrapping
 
 from daemon.domain.attempt import Outcome, Result
 from daemon.domain.incident import Phase, Resolution, Why
 from daemon.domain.rule import Delivery, Guard
 from daemon.engine.act import ROOM
+from daemon.engine.change import Change, Conclusion, GiveBack, Intent
 from daemon.engine.events import CycleEnded
+from daemon.engine.propose import Surroundings, propose
+from daemon.rehearsal import version_of
+from daemon.store.migrations import migrate
+from daemon.store.postgres import PostgresStore
 
 AGAIN = replace(UPLOAD, delivery=Delivery.AT_LEAST_ONCE)
 CHECKED = rule(ladder=(AGAIN,), guard=Guard(max_broken=100, max_broken_percent=100))
@@ -254,3 +259,24 @@ async def test_the_residue_is_one_send_that_was_checked_in_time() -> None:
     await slow.run_cycle()
     assert stage.calls("N1") + stage.calls("N2") == 1, "one, and none of the next slice"
     assert stage.incident().phase is Phase.OPEN
+
+
+@pytest.mark.law("16.3")
+async def test_the_next_cycle_finds_a_late_outcome_in_the_rows(database: str) -> None:
+    migrate(database)
+    async with PostgresStore(database, size=2) as store:
+        await store.activate([version_of(rule())], 1)
+        tenure = await store.take({"stuck": "d1"}, "me", minutes(1))
+        fresh = incident()
+        await store.commit(Change("stuck", incidents=(fresh,)), tenure)
+        sent = attempt(holder="me", epoch=tenure.epoch)
+        admitted = replace(fresh, version=1, flight=sent.id)
+        assert await store.admit([Intent(sent, admitted)], tenure, ROOM) == {}
+        await store.give_back(tenure, GiveBack())
+        late = attempt(Result.DONE, holder="me", epoch=tenure.epoch)
+        assert not await store.conclude([Conclusion(late, replace(admitted, version=2, flight=None))], tenure)
+        standing = await store.standing("stuck", await store.now())
+        assert standing.attempts["i1"].outcome == late.outcome
+        proposal = propose(rule(), standing, {}, Surroundings(contacts("team"), {}), standing.now)
+        assert proposal.incidents["i1"].steps["upload"].tries == 1
+        assert proposal.incidents["i1"].flight is None
