@@ -20,6 +20,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from daemon.engine.ports import Unreachable
+from daemon.settings import Redactor, Secret
 from daemon.store.migrations import CODE, StoreError, head
 from daemon.store.queries import queries
 
@@ -61,6 +62,7 @@ class Pool:
         self._settle = settle
         self.monotonic = monotonic
         self._dsn = _checked(dsn)
+        self._scrub = Redactor([Secret(dsn)])  # a server, or a proxy before it, may quote what it was sent
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             dsn, min_size=1, max_size=size, timeout=_WAIT, open=False, name="store", configure=self._configure,
             kwargs=dict(_CONNECT),
@@ -68,7 +70,7 @@ class Pool:
 
     async def open(self) -> None:
         """Connect, after a look at whether this code may use this schema. Raises ``StoreError``, ``Unreachable``."""
-        async with _told():
+        async with _told(self._scrub):
             async with await AsyncConnection.connect(self._dsn, autocommit=True, row_factory=dict_row, connect_timeout=10) as connection:
                 await _check_version(Session(connection))
             await self._pool.open(wait=True, timeout=_WAIT)
@@ -80,13 +82,13 @@ class Pool:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """A connection on which each statement stands for itself. Raises ``Unreachable``."""
-        async with _told(), self._pool.connection() as connection:
+        async with _told(self._scrub), self._pool.connection() as connection:
             yield Session(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """All of the block or nothing. Raises ``Unreachable``."""
-        async with _told(), self._pool.connection() as connection, connection.transaction():
+        async with _told(self._scrub), self._pool.connection() as connection, connection.transaction():
             yield Session(connection)
 
     @asynccontextmanager
@@ -124,9 +126,9 @@ async def _check_version(session: Session) -> None:
 
 
 @asynccontextmanager
-async def _told() -> AsyncIterator[None]:
+async def _told(scrub: Redactor) -> AsyncIterator[None]:
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
         first, *_ = str(error).strip().split("\n") or [""]
-        raise Unreachable(f"the store: {first or type(error).__name__}") from None
+        raise Unreachable(f"the store: {scrub(first) or type(error).__name__}") from None

@@ -52,7 +52,7 @@ class Database:
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement; its rows."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[call-overload]
+            cursor = connection.execute(statement, values or None)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
 
     def until(self, question: str, *values: object) -> None:

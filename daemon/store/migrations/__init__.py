@@ -18,6 +18,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
+from daemon.settings import Redactor, Secret
+
 CODE: Final = 1
 """The code version of this release; raised with every step of the schema that older code could not live with."""
 
@@ -38,7 +40,7 @@ def migrate(dsn: str, factor: float = 1.0) -> str:
     try:
         return _migrate(dsn, factor)
     except DBAPIError as error:
-        raise StoreError(_told(error.orig)) from None
+        raise StoreError(Redactor([Secret(dsn)])(_told(error.orig))) from None
 
 
 def head() -> str:
@@ -94,7 +96,7 @@ def _config() -> Config:
 
 
 def _told(error: BaseException | None) -> str:
-    """What went wrong in one line; libpq's words hold no password, for it has read the address by now."""
+    """What went wrong in one line, as the server says it."""
     first_line = str(error).strip().split("\n", 1)[0]
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return f"the store is busy: its tables could not be locked within {_LOCK_TIMEOUT}; try again"
