@@ -534,9 +534,11 @@ Show = Callable[[Import | str], None]
 
 async def follow(market: Connector, request_id: str, clock: Clock, patience: timedelta, show: Show, *, at_once: bool) -> Import:
     """Ask until it has ended. Raises ``NoSuchImport``, ``NotEnded``."""
-    until, wait, unseen, last = clock.monotonic() + patience.total_seconds(), _FIRST, 0, "nothing yet"
+    left, wait, unseen = patience.total_seconds(), _FIRST, 0
+    until = clock.monotonic() + left
+    last = ""
     if not at_once:
-        await clock.sleep(wait)
+        await clock.sleep(min(wait, left))
     while True:
         answer = (await market.ask(FEED_STATUS, "feed", [request_id], True))[request_id]
         match answer:
@@ -555,9 +557,9 @@ async def follow(market: Connector, request_id: str, clock: Clock, patience: tim
             case Unknown(reason):
                 last = reason
                 show(last)
-        if clock.monotonic() + wait > until:
+        if (left := until - clock.monotonic()) <= 0:
             raise NotEnded(last)
-        await clock.sleep(wait)
+        await clock.sleep(min(wait, left))
         wait = min(wait * _GROWTH, _SELDOM)
 
 
