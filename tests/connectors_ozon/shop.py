@@ -72,7 +72,9 @@ def _see(world: Simulated) -> See:
     return see
 
 
-async def listed(connector: OzonConnector, records: str, size: int = 100, cursor: str | None = None, **where: Any) -> list[Mapping[str, Any]]:
+async def listed(
+    connector: OzonConnector, records: str, size: int = 100, cursor: str | None = None, **where: Any
+) -> list[Mapping[str, Any]]:
     """Everything that a listing gives."""
     return [record async for page in connector.list(records, where, None, cursor, NOW, size, False) for record in page.records]
 
