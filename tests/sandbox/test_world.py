@@ -198,7 +198,7 @@ def test_a_call_about_nothing_planted_can_be_scripted(world: World) -> None:
         ({"name": "x", "then": [{"at": "5"}]}, "then.0.at: '5' is no duration"),
         ({"name": "x", "ends": {"resolution": "healed", "held": True}}, "an end is one of"),
         ({"name": "x", "ends": {"resolution": "heeled"}}, "'heeled' is none of: healed"),
-        ({"name": "x", "world": {"ozon.orders": []}}, "there are no records 'ozon.orders'"),
+        ({"name": "x", "world": {"ozon.nonsense": []}}, "there are no records 'ozon.nonsense'"),
         ({"name": "x", "world": {"ozon-db.orders": [{"status": "new"}]}}, "needs its key, posting_number"),
         ({"name": "x", "world": {"ozon-db.orders": [{"posting_number": "1", "stat": 1}]}}, "has no field 'stat'"),
         ({"name": "x", "world": {"ozon-db.orders": [{"posting_number": "1", "paid": "y"}]}}, "'y' is no bool"),
