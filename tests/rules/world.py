@@ -6,6 +6,7 @@ services do when they are called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -31,8 +32,16 @@ DEALS = "bitrix24.deals"
 
 @cache
 def config() -> Config:
-    """The shipped configuration, without its secrets."""
-    return load_config([ROOT / "config.yaml"], {}, offline=True)
+    """The shipped configuration, its secrets made up."""
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    return load_config([ROOT / "config.yaml"], {name: _value(name) for name in re.findall(r"\$\{env:(\w+)\}", text)})
+
+
+def _value(name: str) -> str:
+    known = {"SENTRY_DSN": "https://0123456789abcdef@sentry.example/1", "BITRIX24_WEBHOOK_URL": "https://lichi.bitrix24.ru/rest/1/0123456789/"}
+    if name.endswith("_DB_URL") or name == "LOGISTIC_V2_URL":
+        return f"postgresql://reader:password@db.example/{name.lower()}"
+    return known.get(name) or ("https://api.example" if name.endswith("_URL") else f"secret-of-{name.lower()}")
 
 
 @cache
