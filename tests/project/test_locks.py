@@ -9,7 +9,7 @@ import pytest
 import daemon
 
 ROOT = Path(__file__).parents[2]
-LOCKS = {name: (ROOT / "requirements" / f"{name}.lock").read_text() for name in ("run", "build", "dev")}
+LOCKS = {name: (ROOT / "requirements" / f"{name}.lock").read_text() for name in ("run", "build", "dev", "sbom")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
