@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ connectors:
   api:
     type: http
     url: ${env:API_URL}
-    timeout: 5s
+    timeout: TIMEOUT
     slots: 1
     records:
       notes:
@@ -67,7 +67,9 @@ detect:
   from: shop.orders
   lookup:
     note: {from: api.notes, by: id, key: "${id}"}
-  match: note != null
+  match:
+    - state in ["STATE", "well"]
+    - note != null
   broken: state == "STATE"
   key: ${id}
   object: order/${id}
@@ -155,10 +157,10 @@ def system_store(pg_server: Any) -> str:
     return dsn
 
 
-def lay_out(folder: Path, lease: str = "30s") -> None:
+def lay_out(folder: Path, lease: str = "30s", timeout: str = "5s") -> None:
     """Configuration and rules."""
     (folder / "rules").mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(CONFIG.replace("LEASE", lease), encoding="utf-8")
+    (folder / "config.yaml").write_text(CONFIG.replace("LEASE", lease).replace("TIMEOUT", timeout), encoding="utf-8")
     for name, state, call in (("stuck", "stuck", "upload"), ("unpaid", "unpaid", "pay")):
         text = RULE.replace("NAME", name).replace("STATE", state).replace("CALL", call)
         (folder / "rules" / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -181,6 +183,3 @@ def yard(pg_server: Any, system_store: str, tmp_path: Path) -> Iterator[Yard]:
     """A shop without an order yet, and no replica."""
     with a_yard(pg_server, system_store, tmp_path) as made:
         yield made
-
-
-Start = Callable[[str], Replica]

@@ -142,6 +142,19 @@ class Gate:
     number: int = 1
     held: threading.Event = field(default_factory=threading.Event)
     may_go: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.yard.service.respond, self.yard.service.told = self.respond, self.told
+
+    def let_go(self) -> None:
+        """Answer what is held; returns when the answer is on its way."""
+        self.may_go.set()
+        assert self.answered.wait(60)
+
+    def told(self, moment: str, asked: Asked) -> None:
+        if moment == "answered" and self.held.is_set() and asked.sender == self.sender:
+            self.answered.set()
 
     def respond(self, asked: Asked) -> Answer:
         mine = [one for one in self.yard.service.to(self.start) if one.sender == self.sender]
@@ -167,10 +180,12 @@ def by(replica: Replica) -> str:
 
 @pytest.mark.parametrize("look", [*(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2)), 3])
 def test_a_replica_stopped_in_a_look_past_its_lease_decides_and_sends_nothing(look: int, yard: Yard) -> None:
-    """The scan's look, the visit's, and the fresh one before the gate. The lease is a real one: no clock is moved."""
-    lay_out(yard.folder, lease="8s")
+    """The scan's look, the visit's, and the fresh one before the gate. The lease is a real one: no clock is moved.
+
+    The answer lies ready when the replica goes on, and comes in time: nothing but the fence keeps it from deciding on it.
+    """
+    lay_out(yard.folder, lease="8s", timeout="2m")
     gate = Gate(yard, "first", "/notes/", look)
-    yard.service.respond = gate.respond
     yard.plant(STOPPED="unpaid")
     first = yard.start("first")
     assert gate.held.wait(60), first.output
@@ -179,8 +194,8 @@ def test_a_replica_stopped_in_a_look_past_its_lease_decides_and_sends_nothing(lo
     yard.until_resolved("STOPPED")
     assert senders(yard.calls("/pay", "STOPPED")) == ["second"]
     before = yard.store.sql("SELECT incident, at, phase, why FROM journal WHERE key = 'STOPPED' ORDER BY id")
+    gate.let_go()
     first.signal(signal.SIGCONT)
-    gate.may_go.set()
     second.stop()
     goes_on(yard, first)
     assert senders(yard.calls("/pay", "STOPPED")) == ["second"], "it sent nothing"
@@ -199,7 +214,6 @@ def goes_on(yard: Yard, replica: Replica) -> None:
 def test_a_replica_stopped_in_a_call_past_its_lease_sends_nothing_new(yard: Yard) -> None:
     """Its call has its effect; what it still had in its queue is the other's, and its late answer changes nothing."""
     gate = Gate(yard, "first", "/pay")
-    yard.service.respond = gate.respond
     waiting = [f"WAITS-{number}" for number in range(1, 4)]
     yard.plant(**dict.fromkeys(waiting, "unpaid"))
     first = yard.start("first")
@@ -210,8 +224,8 @@ def test_a_replica_stopped_in_a_call_past_its_lease_sends_nothing_new(yard: Yard
     second = yard.start("second")
     yard.until_resolved(*waiting)
     epochs = dict(yard.store.sql("SELECT object, epoch FROM attempt"))
+    gate.let_go()
     first.signal(signal.SIGCONT)
-    gate.may_go.set()
     yard.store.until("SELECT result = 'done' FROM attempt WHERE object = %s", f"order/{begun}")
     second.stop()
     goes_on(yard, first)
@@ -226,7 +240,6 @@ def test_a_replica_told_to_stop_records_what_is_in_flight_and_gives_its_rule_bac
     """The lease is an hour: only a rule that was given back can be taken by the other."""
     lay_out(yard.folder, lease="1h")
     gate = Gate(yard, "first", "/pay")
-    yard.service.respond = gate.respond
     yard.plant(FLIES="unpaid")
     first = yard.start("first")
     assert gate.held.wait(60), first.output
@@ -234,7 +247,7 @@ def test_a_replica_told_to_stop_records_what_is_in_flight_and_gives_its_rule_bac
     second.until("listening")
     first.signal(signal.SIGTERM)
     first.until("stopping")
-    gate.may_go.set()
+    gate.let_go()
     assert first.ended() == 0, first.output
     assert yard.store.sql("SELECT result FROM attempt") == [("done",)]
     assert yard.store.sql("SELECT holder, unfinished FROM rule WHERE name = 'unpaid' AND holder LIKE %s", f"%-{first.pid}-%") == []
