@@ -10,7 +10,7 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.connectors.bitrix24 import Pace, opened
+from daemon.connectors.bitrix24 import Batch, Pace, opened
 from daemon.domain.shape import Absent, Answer, Present
 from daemon.domain.value import Unknown
 from daemon.net import Response
@@ -24,6 +24,7 @@ from tests.connectors_bitrix24.portal import (
     Quota,
     connector,
     deals,
+    recorded,
     serving,
     standing,
     world_of,
@@ -322,6 +323,20 @@ async def test_no_trap_of_a_batch_makes_a_deal_absent(by: str, lie: Any) -> None
         keys = {"id": ["1", "2", "77"], "posting_number": ["P1", "P2", "P77"]}[by]
         answers = await portal.ask("deals", by, keys, False)
         assert all(isinstance(answer, Unknown) for answer in answers.values()), answers
+
+
+@pytest.mark.parametrize("name", ["recorded_crm_get_batch_of_two_error", "recorded_crm_lead_get_batch_error"])
+def test_a_batch_whose_names_were_lost_says_nothing(name: str) -> None:
+    assert isinstance(opened(Response(200, {}, recorded(name))), Unknown)
+
+
+def test_the_documented_batches_are_read_by_name() -> None:
+    good, stopped = (opened(Response(200, {}, recorded(name))) for name in ("doc_batch_200", "doc_batch_200_halt1_error"))
+    assert isinstance(good, Batch)
+    assert isinstance(stopped, Batch)
+    assert good.said("get_department")[0]["ID"] == "1"
+    assert good.said("get_nothing") == Unknown("the command was not answered")
+    assert stopped.said("get_user") == Unknown("insufficient_scope")
 
 
 async def test_a_mapped_field_that_the_portal_does_not_know_makes_nothing_absent_and_says_what_to_check() -> None:
