@@ -26,7 +26,7 @@ demo: $(STAMP) ## the whole system against the sandbox, with ARGS="--keep" or AR
 test: lint types layers rules units ## every check but the slow ones
 
 lint: $(STAMP) ## ruff and deptry: faults in the code, dependencies that are missing or too many
-	@echo "lint: ruff, deptry" && $(BIN)/ruff check --quiet . && $(BIN)/deptry --no-ansi . 2>deptry.log || { cat deptry.log; exit 1; }
+	@echo "lint: ruff, deptry" && $(BIN)/ruff check --quiet . && { $(BIN)/deptry --no-ansi . 2>deptry.log || { cat deptry.log; exit 1; }; }
 	@rm -f deptry.log
 
 types: $(STAMP) ## mypy, strict
