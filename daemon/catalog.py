@@ -124,7 +124,7 @@ class _Reading:
     def result(self) -> Mistakes:
         told = sorted(self.mistakes)[:_TOLD]
         if more := len(self.mistakes) - len(told):
-            told.append(replace(told[-1], message=f"{told[-1].message} … and {more} more mistakes"))
+            told[-1] = replace(told[-1], message=f"{told[-1].message} … and {more} more mistakes")
         return Mistakes(told)
 
 

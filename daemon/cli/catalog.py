@@ -126,7 +126,7 @@ async def _followed(app: App, market: Connector, request_id: str, wait: timedelt
 def _progress(on: str) -> Iterator[Show]:
     """A bar on a terminal, a line for each change elsewhere; both on stderr."""
     console = Console(stderr=True)
-    console.print(f"following the import; Ctrl-C ends only the looking, {on}", highlight=False, markup=False)
+    _say(f"following the import; Ctrl-C ends only the looking, {on}")
     if not console.is_terminal:
         yield _Lines()
         return

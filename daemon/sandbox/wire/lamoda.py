@@ -306,5 +306,6 @@ async def _uploaded(request: web.Request) -> Upload:
     headers, separator = str(form.get("headers", "")), str(form.get("separator", ""))
     if headers not in ("csv", "xlsx") or (headers == "csv" and len(separator) != 1):
         raise ValueError("headers must be csv with a separator, or xlsx")
-    return Upload(headers, separator, file.filename, file.file.read())
+    with file.file as content:
+        return Upload(headers, separator, file.filename, content.read())
 
