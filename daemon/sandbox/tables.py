@@ -46,7 +46,7 @@ CREATE TABLE orders (
 # The healthy ones: sent to the CRM long ago, the youngest an hour old, the oldest a few weeks.
 _HEALTHY: Final = """
 INSERT INTO orders
-SELECT 'M' || %(shop)s || '-' || n, %(shop)s || '-' || n, (500000 + n)::text,
+SELECT 'M' || %(shop)s || '-' || n, %(shop)s || '-' || n, (%(deals_from)s + n)::text,
        (ARRAY['delivered', 'delivering', 'awaiting_deliver', 'cancelled'])[1 + n %% 4], true, 990 + n %% 9000,
        %(currency)s, %(warehouse)s, %(now)s::timestamptz - interval '1 hour' - n * interval '2 minutes',
        %(now)s::timestamptz - n * interval '2 minutes' + interval '3 days'
@@ -90,6 +90,7 @@ class Tables:
         await connection.execute(sql.SQL("SET TimeZone = {}").format(shop.zone))
         values = {
             "shop": shop.name,
+            "deals_from": shop.deals_from,
             "currency": shop.currency,
             "warehouse": shop.warehouse,
             "now": now,

@@ -19,7 +19,7 @@ from fast_bitrix24.server_response import ErrorInServerResponseException
 from daemon.sandbox.systems.bitrix24 import COMMENTS
 from daemon.sandbox.wire.bitrix24 import Limits, User, parameters
 from daemon.sandbox.world import World
-from tests.connectors_bitrix24.portal import SECRET, deals, portal_of, recorded, serving, world_of
+from tests.connectors_bitrix24.portal import NOW, SECRET, deals, portal_of, recorded, serving, world_of
 
 CERTIFICATE = Path(__file__).parents[1] / "net" / "nobodys.pem"
 
@@ -138,6 +138,18 @@ async def test_a_stranger_learns_nothing() -> None:
 def test_parameters_are_read_as_php_reads_them() -> None:
     query = "filter[@ID][]=1&filter%5B%40ID%5D%5B%5D=2&select[0]=ID&start=-1&a[b][c]=d"
     assert parameters(query) == {"filter": {"@ID": {"0": "1", "1": "2"}}, "select": {"0": "ID"}, "start": "-1", "a": {"b": {"c": "d"}}}
+
+
+def test_an_order_that_was_sent_has_its_deal_and_healthy_ones_share_none() -> None:
+    world = shop_world(NOW)
+    world.plant(parse({"name": "one", "world": {"ozon-db.orders": [{"posting_number": "OZ-1"}]}}), NOW)
+    world.perform("ozon-integration.upload_order", {"id": "OZ-1", "number_type": "posting_number"}, "", NOW)
+    deal = world.rows["ozon-db.orders"]["OZ-1"]["bitrix_order_id"]
+    (made,) = world.find(DEALS, "posting_number", "OZ-1")
+    assert made["id"] == deal
+    numbers = [number for shop in SHOPS for number, _ in healthy(shop.name, shop.deals_from, HEALTHY, NOW)]
+    assert len(set(numbers)) == len(numbers) == HEALTHY * len(SHOPS)
+    assert deal not in numbers
 
 
 # Clients that nobody here wrote

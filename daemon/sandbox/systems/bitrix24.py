@@ -5,14 +5,15 @@ A deal knows its order by the marketplace's numbers, as the portal keeps them in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from daemon.domain.shape import Field, FieldType, Records
 from daemon.kinds import discover
 from daemon.sandbox.scenario import Patch
 from daemon.sandbox.systems import System
-from daemon.sandbox.world import Stock, World
+from daemon.sandbox.world import Fields, Stock, World
 
 CONNECTOR: Final = "bitrix24"
 DEALS: Final = f"{CONNECTOR}.deals"
@@ -45,6 +46,20 @@ _STOCKS: Final[Mapping[str, Stock]] = {
     ),
     COMMENTS: Stock(_COMMENTS, {}),
 }
+
+
+def deal_of(number: str, market_order_id: str, posting_number: str, created_at: datetime) -> Mapping[str, Any]:
+    """The deal of an order, as an integration makes it."""
+    numbers = {"market_order_id": market_order_id, "posting_number": posting_number}
+    return {"id": number, "title": f"Заказ {market_order_id}", "stage": "NEW", "created_at": created_at, **numbers}
+
+
+def healthy(shop: str, deals_from: int, number: int, now: datetime) -> Iterator[tuple[str, Fields]]:
+    """The deals of a shop's healthy orders, as its database has them."""
+    for n in range(1, number + 1):
+        deal = str(deals_from + n)
+        created = now - timedelta(hours=1, minutes=2 * n)
+        yield deal, {"url": "", "delivery_status": None, **deal_of(deal, f"M{shop}-{n}", f"{shop}-{n}", created)}
 
 
 def _update(world: World, args: Mapping[str, Any]) -> Patch | None:

@@ -19,7 +19,8 @@ from aiohttp import web
 from daemon.engine.ports import Clock
 from daemon.sandbox.scenario import Scenario
 from daemon.sandbox.shops import SHOPS, Shop, shop_world
-from daemon.sandbox.systems import systems
+from daemon.sandbox.systems import bitrix24, systems
+from daemon.sandbox.systems.bitrix24 import DEALS
 from daemon.sandbox.tables import Gate, Tables, gates
 from daemon.sandbox.wire import control, sentry, service, telegram
 from daemon.sandbox.wire.listener import Listener
@@ -170,6 +171,8 @@ async def open_sandbox(
         stack.push_async_callback(tables.close)
         await asyncio.gather(*(tables.make(shop, now(), healthy) for shop in SHOPS))
         sandbox = Sandbox(tables, gates(folder, owners), now, contacts or {})
+        for shop in SHOPS:
+            sandbox.world.rows[DEALS].update(bitrix24.healthy(shop.name, shop.deals_from, healthy, now()))
         stack.push_async_callback(sandbox.shut)
         await sandbox.open()
         yield sandbox
