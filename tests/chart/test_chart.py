@@ -288,6 +288,17 @@ def test_alerts_and_dashboards_are_shipped_as_they_are(filled: Chart) -> None:
     assert len(boards) == len(list((filled.folder / "dashboards").glob("*.json")))
 
 
+def test_dashboards_come_in_the_language_that_is_chosen(chart: Chart) -> None:
+    found = {
+        each["metadata"]["name"]: json.loads(text)
+        for each in chart.render("all", "--set", "dashboards.language=ru").of("ConfigMap")
+        for name, text in each["data"].items()
+        if name.endswith(".json")
+    }
+    files = (chart.folder / "dashboards" / "ru").glob("*.json")
+    assert found == {f"shop-orderheal-dashboard-{path.stem}": json.loads(path.read_text()) for path in files}
+
+
 def test_doctor_is_the_charts_test(chart: Chart) -> None:
     pod = chart.render("least").one("Pod", "shop-orderheal-doctor")
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
