@@ -16,8 +16,11 @@ from b24pysdk.errors import BitrixAPIError
 from fast_bitrix24 import BitrixAsync
 from fast_bitrix24.server_response import ErrorInServerResponseException
 
-from daemon.sandbox.systems.bitrix24 import COMMENTS
+from daemon.sandbox.scenario import parse
+from daemon.sandbox.shops import SHOPS, shop_world
+from daemon.sandbox.systems.bitrix24 import COMMENTS, DEALS, healthy
 from daemon.sandbox.wire.bitrix24 import Limits, User, parameters
+from daemon.sandbox.wire.sandbox import HEALTHY
 from daemon.sandbox.world import World
 from tests.connectors_bitrix24.portal import NOW, SECRET, deals, portal_of, recorded, serving, world_of
 
