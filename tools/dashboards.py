@@ -28,8 +28,8 @@ FOLDER: Final = Path(__file__).parents[1] / "helm" / "dashboards"
 LANGUAGES: Final = ("en", "ru")
 _PROMETHEUS: Final = dashboard.DataSourceRef("prometheus", "${datasource}")
 _POSTGRES: Final = dashboard.DataSourceRef("grafana-postgresql-datasource", "${store}")
-_BUILDERS: Final = {"stat": stat.Panel, "series": timeseries.Panel, "stacked": timeseries.Panel, "bars": bargauge.Panel, "table": table.Panel}
-_HEIGHTS: Final = {"stat": 4, "series": 8, "stacked": 8, "bars": 8, "table": 9}
+_BUILDERS: Final[dict[str, Any]] = {"stat": stat.Panel, "series": timeseries.Panel, "stacked": timeseries.Panel, "bars": bargauge.Panel, "table": table.Panel}
+_HEIGHTS: Final = {"stat": 4, "series": 8, "stacked": 8, "bars": 8, "table": 8}
 GREEN, AMBER, RED = "green", "orange", "red"
 
 
@@ -120,8 +120,8 @@ def _quantile(q: float, name: str, by: str, more: str = "") -> str:
 
 RULE: Final = ', rule=~"$rule"'
 CONNECTOR: Final = ', connector=~"$connector"'
-_HEALED_DAY: Final = 'sum(increase(orderheal_time_to_heal_seconds_count{namespace=~"$namespace"}[24h]))'
-_HANDED_DAY: Final = 'sum(increase(orderheal_escalations_total{namespace=~"$namespace"}[24h]))'
+_HEALED_DAY: Final = 'round(sum(increase(orderheal_time_to_heal_seconds_count{namespace=~"$namespace"}[24h])))'
+_HANDED_DAY: Final = 'round(sum(increase(orderheal_escalations_total{namespace=~"$namespace"}[24h])))'
 
 OVERVIEW: Final = Page(
     "overview",
@@ -178,9 +178,9 @@ ONE_RULE: Final = Page(
                   "bars", [
                       Query(f"sum({_gauge('orderheal_candidates', more=RULE)})", "candidates", now=True),
                       Query(f"sum({_gauge('orderheal_incidents', 'rule, phase', RULE)})", "live incidents", now=True),
-                      Query(f'sum(max by (namespace, rule, outcome) (increase(orderheal_attempts_total{{namespace=~"$namespace"{RULE}}}[$__range])))', "attempts", now=True),
-                      Query(f'sum(max by (namespace, rule) (increase(orderheal_resolutions_total{{namespace=~"$namespace"{RULE}, resolution="healed"}}[$__range])))', "healed", now=True),
-                      Query(f'sum(increase(orderheal_escalations_total{{namespace=~"$namespace"{RULE}}}[$__range]))', "handed over", now=True),
+                      Query(f'round(sum(max by (namespace, rule, outcome) (increase(orderheal_attempts_total{{namespace=~"$namespace"{RULE}}}[$__range]))))', "attempts", now=True),
+                      Query(f'round(sum(max by (namespace, rule) (increase(orderheal_resolutions_total{{namespace=~"$namespace"{RULE}, resolution="healed"}}[$__range]))))', "healed", now=True),
+                      Query(f'round(sum(increase(orderheal_escalations_total{{namespace=~"$namespace"{RULE}}}[$__range])))', "handed over", now=True),
                   ]),
             Panel(Text("Why they are so", "Почему так"), Text("Live incidents by the named reason of their last decision; orderheal explain says more.", "Живые инциденты по названной причине последнего решения; подробнее — orderheal explain."),
                   "stacked", [Query(f"sum by (why) ({_gauge('orderheal_decisions', 'rule, why', RULE)})", "{{why}}")]),
@@ -368,7 +368,7 @@ def drawn(page: Page, language: str) -> str:
     made = made.link(build.DashboardLink("orderheal").type(dashboard.DashboardLinkType.DASHBOARDS).tags(["orderheal"]).keep_time(True))
     for variable in _variables(page, language):
         made = made.with_variable(variable)
-    for title, expr, legend, colour in MARKS:
+    for title, expr, _, colour in MARKS:
         made = made.annotation(build.AnnotationQuery().name(title.in_(language)).datasource(_PROMETHEUS).enable(True).icon_color(colour).expr(expr))
     for place, row in _placed(page, language):
         made = made.with_row(row) if isinstance(row, build.Row) else made.with_panel(row.grid_pos(place))
@@ -380,19 +380,16 @@ def _finished(whole: dict[str, Any]) -> dict[str, Any]:
     """Ids of panels, and what annotations say: the SDK has no words for either."""
     for number, panel in enumerate(whole["panels"], 1):
         panel["id"] = number
-    legends = {expr: legend for _, expr, legend, _ in MARKS}
-    for mark in whole["annotations"]["list"]:
-        mark |= {"titleFormat": mark["name"], "textFormat": legends[mark["expr"]]}
+    for mark, (_, expr, legend, _) in zip(whole["annotations"]["list"], MARKS, strict=True):
+        del mark["expr"]
+        mark |= {"titleFormat": mark["name"], "textFormat": legend, "target": {"refId": "mark", "expr": expr}}
     for variable in whole["templating"]["list"]:
-        if variable["type"] == "datasource":
-            variable.pop("auto", None)
-    return _without_nulls(whole)
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        for key in ("auto", "auto_min", "auto_count"):
+            variable.pop(key, None)
+    for panel in whole["panels"]:
+        for step in panel.get("fieldConfig", {}).get("defaults", {}).get("thresholds", {}).get("steps", ()):
+            step.setdefault("value", None)
+    return whole
 
 
 def _variables(page: Page, language: str) -> Iterator[Any]:

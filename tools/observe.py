@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -203,12 +204,12 @@ class Check:
         """A dashboard with the answers to its panels by their ids."""
         whole = json.loads(path.read_text(encoding="utf-8"))
         for mark in whole["annotations"]["list"]:
-            self._one(f"{path.stem}: annotation {mark['name']}", lambda expr=mark["expr"]: Answer(self._lines(expr, "", False)))
+            self._one(f"{path.stem}: annotation {mark['name']}", partial(self._mark, mark["target"]["expr"]))
         answers: dict[int, Answer] = {}
         for panel in whole["panels"]:
             answers[panel["id"]] = Answer()
             for target in panel.get("targets", ()):
-                found = self._one(f"{path.stem}: {panel['title']} {target['refId']}", lambda panel=panel, target=target: self._target(panel, target))
+                found = self._one(f"{path.stem}: {panel['title']} {target['refId']}", partial(self._target, panel, target))
                 answers[panel["id"]].lines.extend(found.lines)
                 answers[panel["id"]].rows.extend(found.rows)
         return whole, answers
@@ -231,6 +232,9 @@ class Check:
         if panel["type"] == "table":
             return Answer(rows=self._prometheus.rows(filled(target["expr"]), self._ended))
         return Answer(self._lines(target["expr"], target["legendFormat"], bool(target.get("instant"))))
+
+    def _mark(self, expr: str) -> Answer:
+        return Answer(self._lines(expr, "", False))
 
     def _lines(self, expr: str, legend: str, at_end: bool) -> list[Line]:
         return self._prometheus.lines(filled(expr), legend, self._began, self._ended, at_end)
@@ -280,6 +284,34 @@ def promtool_on(listen: str) -> list[str]:
     checked = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
     said = (checked.stdout + checked.stderr).decode().strip()
     return [f"promtool check metrics: {line}" for line in said.splitlines()]
+
+
+TYPES: Final = """\
+import type { Dashboard } from "@grafana/schema";
+type Loose<T> = T extends string ? `${T}` : T extends (infer U)[] ? Loose<U>[]
+  : T extends { refId: string } | { iconColor: string } ? { [K in keyof T]: Loose<T[K]> } & { [key: string]: unknown }
+  : T extends object ? { [K in keyof T]: Loose<T[K]> } : T;
+export const dashboard: Loose<Dashboard> =
+"""
+"""Grafana's own types, with enumerations by their texts and with targets that say more than what every target must say."""
+
+
+def types_of(folder: Path) -> list[str]:
+    """What TypeScript finds wrong in the dashboards, by Grafana's own types."""
+    if not shutil.which("npm"):
+        print("!!! types of dashboards SKIPPED: no npm here (Debian: npm)")
+        return []
+    install = ["npm", "install", "--silent", "--ignore-scripts", "--prefix", str(folder), "@grafana/schema@13", "typescript@5"]
+    if subprocess.run(install, capture_output=True, check=False, timeout=300).returncode:
+        print("!!! types of dashboards SKIPPED: npm cannot install @grafana/schema")
+        return []
+    for path in DASHBOARDS.rglob("*.json"):
+        name = "-".join(path.relative_to(DASHBOARDS).with_suffix("").parts)
+        (folder / f"{name}.ts").write_text(f"{TYPES}{path.read_text(encoding='utf-8')};\n", encoding="utf-8")
+    strict = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--moduleResolution", "nodenext"]
+    files = sorted(path.name for path in folder.glob("*.ts"))
+    said = subprocess.run(["node_modules/.bin/tsc", *strict, *files], cwd=folder, capture_output=True, text=True, check=False)
+    return [f"types: {line}" for line in said.stdout.splitlines()]
 
 
 def photograph(html: str, height: int, target: Path, folder: Path) -> None:
@@ -337,8 +369,8 @@ def main(words: Sequence[str]) -> int:
     if not shutil.which("chromium"):
         print("!!! pictures SKIPPED: no chromium here (Debian: chromium fonts-dejavu-core)")
     began = datetime.now(UTC)
-    with tempfile.TemporaryDirectory(prefix="orderheal-observe-") as folder:
-        wrong = observe(Path(folder), PICTURES if "--pictures" in words else None)
+    with tempfile.TemporaryDirectory(prefix="orderheal-observe-") as folder, tempfile.TemporaryDirectory(prefix="orderheal-types-") as types:
+        wrong = types_of(Path(types)) + observe(Path(folder), PICTURES if "--pictures" in words else None)
     print("\n".join(f"✗ {line}" for line in wrong) or "every target has data, every expected alert arrived")
     print(f"took {(datetime.now(UTC) - began).total_seconds():.0f} s, load {os.getloadavg()[0]:.1f}")
     return int(bool(wrong))
