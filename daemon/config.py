@@ -588,6 +588,9 @@ def _texts(value: object) -> Iterator[str]:
 
 # --- ${env:NAME} and ${file:PATH} --------------------------------------------------------------------------------
 
+_STAND_IN = "left-out-offline"
+"""No word of a message: it is taken for a secret, and those are hidden wherever they occur."""
+
 _HOLE = re.compile(r"\$\$\{|\$\{(env|file):([^}]*)\}|\$\{")
 _MAX_FILE = 64 * 1024
 
@@ -640,10 +643,10 @@ class _Filling:
                 self.missing.add((node.place.file, node.place.line, node.place.column))
                 if not self._offline:
                     self.mistakes.append(Mistake.at(node.place, str(error)))
-                return "missing"
+                return _STAND_IN
             except ValueError as error:
                 self.mistakes.append(Mistake.at(node.place, str(error)))
-                return "missing"
+                return _STAND_IN
             return values[-1]
 
         filled = _HOLE.sub(fill, text)
