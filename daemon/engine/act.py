@@ -162,7 +162,7 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
     incidents = [ledger.incidents[id] for id in ids]
     seen = await visit(rule, incidents, desk.around.connectors, at, desk.earliest(), fresh=True)
     now = desk.earliest()
-    wanted: list[tuple[Resolved, Incident]] = []
+    wanted: list[Resolved] = []
     for incident in incidents:
         one = resolve(rule, sighted(rule, incident, seen[incident.id]), standing, used + len(wanted), desk.around, now)
         if rule.mode is not Mode.OBSERVE:
@@ -170,8 +170,8 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
         if one.request is None:
             ledger.put(one.incident)
         else:
-            wanted.append((one, incident))
-    intents = [_intent(desk, rule, one) for one, _ in wanted]
+            wanted.append(one)
+    intents = [_intent(desk, rule, one) for one in wanted]
     if ledger.unwritten:
         await _flush(desk, rule, ledger)
     if not intents:
