@@ -29,11 +29,13 @@ connectors:
     url: ${env:STORE_URL}
     records:
       orders:
-        query: SELECT posting_number AS id FROM orders
+        query: SELECT name AS id FROM rule
         key: ${id}
         by: [id]
         fields: {id: string}
-contacts: {}
+  chat: {type: telegram, token: "4242:not-a-secret", url: "http://127.0.0.1:9"}
+contacts:
+  team: {channels: [{via: chat, chat: "-1"}]}
 """
 
 Started = Callable[..., Container]
@@ -99,8 +101,8 @@ def installation(tmp_path: Path) -> Path:
     folder = tmp_path / "config"
     (folder / "rules").mkdir(parents=True)
     (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    (folder / "rules" / "none.yaml").write_text(
-        "name: stuck\ntitle: Stuck\nmode: observe\nevery: 1m\nowner: nobody\nrunbook: docs/x.md\n"
+    (folder / "rules" / "stuck.yaml").write_text(
+        "name: stuck\ntitle: Stuck\nmode: observe\nevery: 1m\nowner: team\nrunbook: docs/x.md\n"
         'detect: {from: shop.orders, broken: id == "x", key: "${id}", object: "order/${id}"}\nremediate: []\n'
     )
     return folder
