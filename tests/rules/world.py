@@ -33,8 +33,13 @@ DEALS = "bitrix24.deals"
 @cache
 def config() -> Config:
     """The shipped configuration, its secrets made up."""
+    return load_config([ROOT / "config.yaml"], environment())
+
+
+def environment() -> dict[str, str]:
+    """A value for every variable that the configuration asks for."""
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    return load_config([ROOT / "config.yaml"], {name: _value(name) for name in re.findall(r"\$\{env:(\w+)\}", text)})
+    return {name: _value(name) for name in re.findall(r"\$\{env:(\w+)\}", text)}
 
 
 def _value(name: str) -> str:
