@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from daemon.domain.shape import Field, FieldType, Shape
-from daemon.domain.value import Place, Timescale
-from daemon.engine.ports import Clock, Connector, Events, Quota
+from daemon.domain.attempt import Outcome, Request, Result
+from daemon.domain.shape import Answer, Field, FieldType, Page, Shape
+from daemon.domain.value import Place, Timescale, Unknown, Value
+from daemon.engine.ports import Clock, Connector, Events, Quota, Unreachable
 from daemon.language.mistake import Mistake
 from daemon.settings import Redactor, Settings
 
@@ -44,6 +45,47 @@ def parse_field(written: object) -> Field:
     if match is None:
         raise ValueError(f"no type of a field; write one of {', '.join(FieldType)}, with |null where it may be missing")
     return Field(FieldType(match[1]), nullable=match[2] is not None)
+
+
+class WithoutCalls:
+    """The half of the Connector port that a system without effects leaves empty: rules that call it do not load."""
+
+    name: str
+    _settings: Any
+
+    async def count(self, records: str, now: datetime) -> int | None:
+        """Not known (see the port); a source that can count says so itself."""
+        return None
+
+    def timeout(self, call: str) -> timedelta:
+        """Of every request."""
+        return cast(timedelta, self._settings.timeout)
+
+    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Request:
+        """There is no call to prepare. Raises ValueError."""
+        raise ValueError(f"{self.name} has no calls")
+
+    async def perform(self, request: Request) -> Outcome:
+        """There is no call to perform."""
+        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
+
+
+class WithoutListing:
+    """What a system that can only be asked by key, or not at all, leaves empty: rules that scan it do not load."""
+
+    name: str
+
+    async def list(
+        self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None,
+        cursor: str | None, now: datetime, size: int, hold: bool,
+    ) -> AsyncGenerator[Page, None]:  # fmt: skip
+        """There is nothing to list. Raises ``Unreachable``."""
+        raise Unreachable(f"{self.name} cannot be listed")
+        yield  # type: ignore[unreachable]  # what makes it a listing
+
+    async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
+        """There is nothing to ask for."""
+        return dict.fromkeys(keys, Unknown(f"{self.name} has no records"))
 
 
 At = Callable[[tuple[str | int, ...]], Place]

@@ -12,19 +12,17 @@ orders made since the first login with these keys, those made by hand included, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Never
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from pydantic import Field as Setting
 
-from daemon.domain.attempt import Outcome, Request, Result
-from daemon.domain.shape import Absent, Answer, Field, FieldType, Page, Present, Records, Role, Shape
+from daemon.domain.shape import Absent, Answer, Field, FieldType, Present, Records, Role, Shape
 from daemon.domain.value import Record, Unknown, Value
-from daemon.engine.ports import Unreachable
-from daemon.kinds import Kind, Tools
+from daemon.kinds import Kind, Tools, WithoutCalls, WithoutListing
 from daemon.net import Client, Failed, Response
 from daemon.settings import ConnectorSettings, Duration, RateText, Secret, parse_rate
 
@@ -292,7 +290,7 @@ class _Token:
     until: float
 
 
-class CdekConnector:
+class CdekConnector(WithoutListing, WithoutCalls):
     """One account of CDEK behind the Connector port."""
 
     def __init__(self, name: str, settings: CdekSettings, tools: Tools) -> None:
@@ -306,41 +304,11 @@ class CdekConnector:
         self._token: _Token | None = None
         self._refused: tuple[str, float] | None = None
 
-    async def list(
-        self,
-        records: str,
-        where: str | Mapping[str, Value] | None,
-        since: datetime | None,
-        cursor: str | None,
-        now: datetime,
-        size: int,
-        hold: bool,
-    ) -> AsyncGenerator[Page, None]:
-        """CDEK has no list. Raises ``Unreachable``."""
-        raise Unreachable(f"{records} cannot be listed: CDEK answers by number alone")
-        yield  # type: ignore[unreachable]  # what makes it a listing
-
-    async def count(self, records: str, now: datetime) -> int | None:
-        """Not to be known."""
-        return None
-
     async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
         """The answer for every number asked, one request each."""
         asked = [key for key in dict.fromkeys(keys) if key]
         answers: dict[str, Answer] = dict.fromkeys(keys, Unknown("an empty key is never asked"))
         return answers | dict(zip(asked, await asyncio.gather(*map(self._asked, asked)), strict=True))
-
-    def timeout(self, call: str) -> timedelta:
-        """The bound on a request."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
-        """Nothing is ever changed here. Raises ValueError."""
-        raise ValueError(f"{self.name} has no calls: orders are made by others")
-
-    async def perform(self, request: Request) -> Outcome:
-        """Nothing is ever changed here."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
 
     async def check(self) -> Sequence[str]:
         """Whether our credentials are taken."""

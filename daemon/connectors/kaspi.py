@@ -16,16 +16,15 @@ from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Seque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final, Never
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from pydantic import Field as Setting
 
-from daemon.domain.attempt import Outcome, Request, Result
 from daemon.domain.shape import Absent, Answer, Field, FieldType, Page, Present, Records, Role, Shape
 from daemon.domain.value import Record, Unknown, Value
 from daemon.engine.ports import Unreachable
-from daemon.kinds import At, Kind, Tools
+from daemon.kinds import At, Kind, Tools, WithoutCalls
 from daemon.language.mistake import Mistake
 from daemon.net import Client, Failed, Response
 from daemon.settings import ConnectorSettings, Duration, Secret
@@ -273,7 +272,7 @@ def _ms(value: timedelta | datetime) -> int:
 # ── The connector ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class KaspiConnector:
+class KaspiConnector(WithoutCalls):
     """One shop behind the Connector port."""
 
     def __init__(self, name: str, settings: KaspiSettings, tools: Tools) -> None:
@@ -303,10 +302,6 @@ class KaspiConnector:
             missing = ["its code is missing in the answer"] * (len(fresh) - len(keyed))
             yield Page(tuple(keyed), place.written() if place else None, tuple(missing[:10]))
 
-    async def count(self, records: str, now: datetime) -> int | None:
-        """Kaspi counts only what a filter finds."""
-        return None
-
     async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
         """One request per number, without a window, so that an order of any age is found."""
         asked = [key for key in dict.fromkeys(keys) if key]
@@ -319,18 +314,6 @@ class KaspiConnector:
 
         answers.update(zip(asked, await asyncio.gather(*map(one, asked)), strict=True))
         return answers
-
-    def timeout(self, call: str) -> timedelta:
-        """Of every request."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
-        """It has no calls."""
-        raise ValueError(f"{self.name} has no calls; the integration service changes what is at Kaspi")
-
-    async def perform(self, request: Request) -> Outcome:
-        """It has no calls."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
 
     async def check(self) -> Sequence[str]:
         """Asks for one new order of the last day."""

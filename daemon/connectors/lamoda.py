@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Final, Literal, Never, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import Element, ParseError
 from zoneinfo import ZoneInfo
@@ -30,11 +30,10 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from pydantic import Field as Setting
 
-from daemon.domain.attempt import Outcome, Request, Result
 from daemon.domain.shape import Absent, Answer, Field, FieldType, Page, Present, Records, Role, Shape
 from daemon.domain.value import Record, Unknown, Value
 from daemon.engine.ports import Unreachable
-from daemon.kinds import At, Kind, Tools
+from daemon.kinds import At, Kind, Tools, WithoutCalls
 from daemon.language.mistake import Mistake
 from daemon.net import Client, Failed, Response
 from daemon.settings import ConnectorSettings, Duration, Secret, Zone
@@ -365,7 +364,7 @@ _WINDOW: Final = timedelta(days=30)
 _ABREAST: Final = 4
 
 
-class LamodaConnector:
+class LamodaConnector(WithoutCalls):
     """One SellerCenter behind the Connector port. It has no calls: changes are the integration service's."""
 
     def __init__(self, name: str, settings: LamodaSettings, tools: Tools) -> None:
@@ -394,10 +393,6 @@ class LamodaConnector:
                 return
             offset = json.loads(page.cursor)[0]
 
-    async def count(self, records: str, now: datetime) -> int | None:
-        """Not asked for: TotalCount is that of the window."""
-        return None
-
     async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
         """Each key alone, but for orders by number: those are looked for in the listing, all at once."""
         asked = [key for key in dict.fromkeys(keys) if key]
@@ -413,18 +408,6 @@ class LamodaConnector:
 
         answers.update(zip(asked, await asyncio.gather(*map(one, asked)), strict=True))
         return answers
-
-    def timeout(self, call: str) -> timedelta:
-        """Of every request."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
-        """It has no calls."""
-        raise ValueError(f"{self.name} has no calls; the integration service changes what is at Lamoda")
-
-    async def perform(self, request: Request) -> Outcome:
-        """It has no calls."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
 
     async def check(self) -> Sequence[str]:
         """Counts the feeds, which needs address, clock, user and key to be right."""

@@ -21,15 +21,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Never
+from typing import Any, Final
 
 from pydantic import Field as Setting
 
-from daemon.domain.attempt import Outcome, Request, Result
 from daemon.domain.shape import Absent, Answer, Field, FieldType, Page, Present, Records, Role, Shape
 from daemon.domain.value import Record, Unknown, Value
 from daemon.engine.ports import Unreachable
-from daemon.kinds import At, Kind, Tools
+from daemon.kinds import At, Kind, Tools, WithoutCalls
 from daemon.language.mistake import Mistake
 from daemon.net import Client, Failed, Response
 from daemon.settings import ConnectorSettings, Duration, RateText, Secret, Settings, parse_rate
@@ -503,7 +502,7 @@ _MOST_PAGES: Final = 50
 Found = dict[str, Answer]
 
 
-class OzonConnector:
+class OzonConnector(WithoutCalls):
     """One shop on Ozon behind the Connector port."""
 
     def __init__(self, name: str, settings: OzonSettings, tools: Tools) -> None:
@@ -540,10 +539,6 @@ class OzonConnector:
             plan = plan.after(page)
             yield self._page(records, page, seen, plan.text)
 
-    async def count(self, records: str, now: datetime) -> int | None:
-        """Not to be known."""
-        return None
-
     async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
         """The answer for every key asked; every absence is confirmed singly."""
         asked = [key for key in dict.fromkeys(keys) if key]
@@ -554,18 +549,6 @@ class OzonConnector:
             found = await self._of_orders(asked[at : at + _LIMIT - 1])
             answers |= {number: _as_order(answer) for number, answer in found.items()} if records == "orders" else found
         return answers
-
-    def timeout(self, call: str) -> timedelta:
-        """The bound on a request."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
-        """Nothing is ever changed here. Raises ValueError."""
-        raise ValueError(f"{self.name} has no calls: only methods that read are allowed")
-
-    async def perform(self, request: Request) -> Outcome:
-        """Nothing is ever changed here."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
 
     async def check(self) -> Sequence[str]:
         """Whether the key is taken, and whether the configured delivery methods are the shop's."""

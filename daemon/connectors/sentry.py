@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from ipaddress import ip_address
 from math import ceil
-from typing import Any, Final, Never
+from typing import Any, Final
 from uuid import uuid4
 
 import sentry_sdk
@@ -30,13 +30,11 @@ from sentry_sdk.types import Event
 from sentry_sdk.utils import BadDsn, Dsn
 
 from daemon.card import picture, sheet
-from daemon.domain.attempt import Outcome, Request, Result
+from daemon.domain.attempt import Outcome, Result
 from daemon.domain.notice import Dispatch, Notice, NoticeKind
 from daemon.domain.rule import Severity
-from daemon.domain.shape import Answer, Page, Shape
-from daemon.domain.value import Unknown, Value
-from daemon.engine.ports import Unreachable
-from daemon.kinds import Kind, Tools
+from daemon.domain.shape import Shape
+from daemon.kinds import Kind, Tools, WithoutCalls, WithoutListing
 from daemon.net import Client, Failed, Response
 from daemon.settings import ConnectorSettings, Secret, Settings
 
@@ -108,7 +106,7 @@ def _without_blanks(event: Event, hint: object) -> Event:
     return {key: value for key, value in event.items() if value != ""}  # type: ignore[return-value]  # as before
 
 
-class SentryConnector:
+class SentryConnector(WithoutListing, WithoutCalls):
     """The ``Connector`` and ``Channel`` of one project."""
 
     def __init__(self, name: str, settings: SentrySettings, tools: Tools) -> None:
@@ -199,36 +197,6 @@ class SentryConnector:
         """Let go of connections."""
         self._sdk.close(timeout=0)
         await self._http.close()
-
-    # It has no records and no calls; rules that ask for any do not load.
-
-    async def list(
-        self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None,
-        cursor: str | None, now: datetime, size: int, hold: bool,
-    ) -> AsyncGenerator[Page, None]:  # fmt: skip
-        """Sentry has no records."""
-        raise Unreachable(f"{self.name} has no records")
-        yield  # type: ignore[unreachable]  # what makes it a listing
-
-    async def count(self, records: str, now: datetime) -> int | None:
-        """Sentry has no records."""
-        return None
-
-    async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
-        """Sentry has no records."""
-        return dict.fromkeys(keys, Unknown(f"{self.name} has no records"))
-
-    def timeout(self, call: str) -> timedelta:
-        """Of every request."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
-        """Sentry has no calls."""
-        raise ValueError(f"{self.name} has no calls")
-
-    async def perform(self, request: Request) -> Outcome:
-        """Sentry has no calls."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
 
 
 def event_of(dispatch: Dispatch, now: datetime) -> Event:

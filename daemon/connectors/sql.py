@@ -39,12 +39,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from daemon.domain.attempt import Outcome, Request, Result
 from daemon.domain.shape import Absent, Answer, Field, FieldType, Incremental, Page, Present, Records, Role, Shape
 from daemon.domain.value import Record, Unknown, Value
 from daemon.engine.events import Requested
 from daemon.engine.ports import Unreachable
-from daemon.kinds import At, Kind, Tools, parse_field
+from daemon.kinds import At, Kind, Tools, WithoutCalls, parse_field
 from daemon.language.mistake import Mistake
 from daemon.language.sqltext import at_rule_time, begins_as_select, faults, moment_literal
 from daemon.settings import ConnectorSettings, Duration, Redactor, Secret, Settings, Zone
@@ -835,7 +834,7 @@ class _Listing:
         return f"more than {_SAME_KEY} rows have one and the same {name}" if rows > _SAME_KEY else None
 
 
-class SqlConnector:
+class SqlConnector(WithoutCalls):
     """One database of the shop."""
 
     def __init__(self, name: str, settings: SqlSettings, tools: Tools) -> None:
@@ -898,18 +897,6 @@ class SqlConnector:
             for canonical, answer in (await self._answered(_Question(source, by, column), part)).items():
                 answers.update(dict.fromkeys(asked[canonical], answer))
         return answers
-
-    def timeout(self, call: str) -> timedelta:
-        """The bound on a statement; there are no calls."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Request:
-        """Raises ValueError: a database is only read."""
-        raise ValueError(f"{self.name} has no calls: a database of the shop is only read")
-
-    async def perform(self, request: Request) -> Outcome:
-        """Sends nothing."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls: a database of the shop is only read")
 
     async def check(self) -> Sequence[str]:
         """What is wrong with the addresses, the role, the fields and the indexes."""

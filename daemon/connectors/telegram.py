@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Never
+from typing import Any, Final
 
 from pydantic import Field as Setting
 
 from daemon.card import picture, sheet
-from daemon.domain.attempt import Outcome, Request, Result
+from daemon.domain.attempt import Outcome, Result
 from daemon.domain.notice import Dispatch, Notice
-from daemon.domain.shape import Answer, Page, Shape
-from daemon.domain.value import Unknown, Value
-from daemon.engine.ports import Unreachable
-from daemon.kinds import Kind, Tools
+from daemon.domain.shape import Shape
+from daemon.kinds import Kind, Tools, WithoutCalls, WithoutListing
 from daemon.net import Client, Failed, Response, multipart
 from daemon.settings import ConnectorSettings, Secret, Settings
 
@@ -73,7 +71,7 @@ def _files(notice: Notice) -> Iterator[_File]:
         yield _File("sendDocument", "document", (table.name, sheet(table), "text/csv"), table.text)
 
 
-class TelegramConnector:
+class TelegramConnector(WithoutListing, WithoutCalls):
     """The ``Connector`` and ``Channel`` of one bot."""
 
     def __init__(self, name: str, settings: TelegramSettings, tools: Tools) -> None:
@@ -177,36 +175,6 @@ class TelegramConnector:
     async def close(self) -> None:
         """Let go of connections."""
         await self._client.close()
-
-    # It has no records and no calls; rules that ask for any do not load.
-
-    async def list(
-        self, records: str, where: str | Mapping[str, Value] | None, since: datetime | None,
-        cursor: str | None, now: datetime, size: int, hold: bool,
-    ) -> AsyncGenerator[Page, None]:  # fmt: skip
-        """Telegram has no records."""
-        raise Unreachable(f"{self.name} has no records")
-        yield  # type: ignore[unreachable]  # what makes it a listing
-
-    async def count(self, records: str, now: datetime) -> int | None:
-        """Telegram has no records."""
-        return None
-
-    async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
-        """Telegram has no records."""
-        return dict.fromkeys(keys, Unknown(f"{self.name} has no records"))
-
-    def timeout(self, call: str) -> timedelta:
-        """Of every request."""
-        return self._settings.timeout
-
-    def prepare(self, call: str, args: Mapping[str, Value], idempotency_key: str) -> Never:
-        """Telegram has no calls."""
-        raise ValueError(f"{self.name} has no calls; to write into a chat is telling: use escalate")
-
-    async def perform(self, request: Request) -> Outcome:
-        """Telegram has no calls."""
-        return Outcome(Result.NOT_SENT, f"{self.name} has no calls")
 
 
 def lines(dispatch: Dispatch) -> tuple[str, ...]:
