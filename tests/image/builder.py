@@ -120,26 +120,30 @@ def _wheels(locks: Path) -> Path:
 _ENTER = """
 mount --make-rprivate /
 mount --bind "$ROOTFS" "$ROOTFS"
-for given in $GIVEN; do mount --bind -o ro "$given" "$ROOTFS/given/${given##*/}"; mount -o remount,ro,bind "$ROOTFS/given/${given##*/}"; done
+for given in $GIVEN; do
+    inside=$ROOTFS${given#*=}
+    mount --bind "${given%%=*}" "$inside"
+    [ -O "${given%%=*}" ] && mount -o remount,ro,bind "$inside"
+done
 mount -t tmpfs -o mode=1777 tmpfs "$ROOTFS/tmp"
 mount -t proc proc "$ROOTFS/proc"
 mount --rbind /dev "$ROOTFS/dev"
 mount -o remount,ro,bind "$ROOTFS"
 exec chroot --userspec=10001:10001 "$ROOTFS" /usr/bin/env -i "$@"
 """
-"""Mounts as a container's: its own root and read-only, a temporary folder, what was given, also read-only."""
+"""Mounts as a container's: its own root and read-only, a temporary folder, and what was given: read-only, unless it belongs to somebody else."""
 
 
 class Container:
     """A command of the image as PID 1 of a namespace, without a right, on a root file system that cannot be written."""
 
-    def __init__(self, rootfs: Path, command: Sequence[str], env: Mapping[str, str], given: Sequence[Path] = ()) -> None:
-        for path in given:
-            (rootfs / "given" / path.name).mkdir(parents=True, exist_ok=True)
+    def __init__(self, rootfs: Path, command: Sequence[str], env: Mapping[str, str], given: Mapping[str, Path]) -> None:
+        for place in given:
+            (rootfs / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
         variables = [f"{name}={value}" for name, value in (ENV | dict(env)).items()]
         self._process = subprocess.Popen(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", _ENTER, "sh", *variables, *command],
-            env={"PATH": os.environ["PATH"], "ROOTFS": str(rootfs), "GIVEN": " ".join(map(str, given))},
+            env={"PATH": os.environ["PATH"], "ROOTFS": str(rootfs), "GIVEN": " ".join(f"{path}={place}" for place, path in given.items())},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self.lines: list[str] = []

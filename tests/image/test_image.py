@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
+import psycopg
 import pytest
+import yaml
 
 from tests.image.builder import IMAGE, ROOT, Builder, Container, run
 from tests.system.harness import proxied
@@ -80,8 +82,8 @@ def start(rootfs: Path) -> Iterator[Started]:
     """Starts a command of the image."""
     with ExitStack() as stack:
 
-        def started(command: Sequence[str], env: Mapping[str, str] | None = None, given: Sequence[Path] = ()) -> Container:
-            container = Container(rootfs, command, env or {}, given)
+        def started(command: Sequence[str], env: Mapping[str, str] | None = None, given: Mapping[str, Path] | None = None) -> Container:
+            container = Container(rootfs, command, env or {}, given or {})
             stack.callback(container.clear)
             return container
 
@@ -173,27 +175,27 @@ def test_it_knows_time_zones_of_its_own(start: Started) -> None:
 
 
 def test_migrations_at_the_same_time_all_succeed(start: Started, store: str, installation: Path) -> None:
-    env = {"STORE_URL": store, "ORDERHEAL_CONFIG": "/given/config/config.yaml"}
-    jobs = [start(["orderheal", "db", "upgrade"], env, [installation]) for _ in range(3)]
+    env = {"STORE_URL": store, "ORDERHEAL_CONFIG": "/config/config.yaml"}
+    jobs = [start(["orderheal", "db", "upgrade"], env, {"/config": installation}) for _ in range(3)]
     ended = [job.ended() for job in jobs]
     assert [code for code, _ in ended] == [0, 0, 0], ended
 
 
 def test_a_mistake_is_one_line_and_ends_the_container_with_2(start: Started, installation: Path) -> None:
     (installation / "config.yaml").write_text("environmet: production\n")
-    code, said = start(["orderheal", "run"], {"ORDERHEAL_CONFIG": "/given/config/config.yaml"}, [installation]).ended()
+    code, said = start(["orderheal", "run"], {"ORDERHEAL_CONFIG": "/config/config.yaml"}, {"/config": installation}).ended()
     assert code == 2
-    assert said.startswith("/given/config/config.yaml:1:1: ")
+    assert said.startswith("/config/config.yaml:1:1: ")
     assert "Traceback" not in said
 
 
 @pytest.fixture
 def running(start: Started, store: str, installation: Path) -> Container:
     """The daemon, up."""
-    env = {"STORE_URL": store, "ORDERHEAL_CONFIG": "/given/config/config.yaml", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    code, said = start(["orderheal", "db", "upgrade"], env, [installation]).ended()
+    env = {"STORE_URL": store, "ORDERHEAL_CONFIG": "/config/config.yaml", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    code, said = start(["orderheal", "db", "upgrade"], env, {"/config": installation}).ended()
     assert code == 0, said
-    return start(["orderheal", "run"], env, [installation])
+    return start(["orderheal", "run"], env, {"/config": installation})
 
 
 def test_as_pid_1_without_rights_it_serves_and_ends_in_order_on_sigterm(running: Container) -> None:
@@ -208,6 +210,38 @@ def test_as_pid_1_without_rights_it_serves_and_ends_in_order_on_sigterm(running:
     code, said = running.ended()
     assert code == 0, said
     assert '"stopped"' in said.splitlines()[-1]
+
+
+def test_what_the_chart_renders_runs_in_it(start: Started, store: str, installation: Path, tmp_path: Path) -> None:
+    """The files and commands of the rendered Deployment and Job, run in the image in their order."""
+    values = Path(__file__).parents[1] / "chart" / "values" / "least.yaml"
+    rendered = run(
+        needed("helm"), "template", "shop", ROOT / "helm", "--values", values, "--set-file", f"config={installation / 'config.yaml'}",
+        "--set-file", rf"rules.stuck\.yaml={installation / 'rules' / 'stuck.yaml'}",
+    )  # fmt: skip
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered) if each}
+    pods = [objects["Job", "shop-orderheal-migration"], objects["Deployment", "shop-orderheal"]]
+    mounted, own = tmp_path / "mounted", tmp_path / "own"
+    (mounted / "rules").mkdir(parents=True)
+    own.mkdir()
+    os.chown(own, 10001, 10001)
+    for pod in (each["spec"]["template"]["spec"] for each in pods):
+        (source,) = [volume["projected"]["sources"][0]["configMap"] for volume in pod["volumes"] if volume["name"] == "config"]
+        for item in source["items"]:
+            (mounted / item["path"]).write_text(objects["ConfigMap", source["name"]]["data"][item["key"]])
+        for container in (*pod["initContainers"], *pod["containers"]):
+            env = {each["name"]: each["value"] for each in container.get("env", ())} | {"STORE_URL": store}
+            command = [*container.get("command", ["orderheal"]), *container["args"]]
+            running = start(command, env, {"/config": mounted, "/run/orderheal": own})
+            if container["args"] == ["run"]:
+                assert running.until("rules active")["rules"] == 1
+                assert str(running.until("listening")["address"]).endswith(":9464")
+                running.terminate()
+            code, said = running.ended()
+            assert code == 0, said
+    with psycopg.connect(store) as connection:
+        revision = connection.execute("SELECT revision FROM rule WHERE active").fetchone()
+    assert revision == (yaml.safe_load((own / "revision.yaml").read_text())["rules"]["revision"],)
 
 
 def test_nothing_can_be_written_but_the_temporary_folder(start: Started) -> None:
