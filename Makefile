@@ -15,7 +15,7 @@ ARGS ?=
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image mutation bench docs lock venv clean
+.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image observability mutation bench docs lock venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,10 @@ chart: $(STAMP) ## render helm/ over values and Kubernetes versions and judge it
 image: $(STAMP) ## build the image, twice, and run it; as root, with buildah and mmdebstrap
 	@echo "image: buildah, hadolint, trivy" && $(BIN)/python -m tests.tools image && $(PYTEST) -m image -s tests/image $(ARGS)
 
+observability: $(STAMP) ## alerts, every dashboard query on a real Prometheus that scraped the demo; ARGS="--pictures"
+	@echo "observability: promtool, Prometheus, Alertmanager, Chromium" && $(PYTEST) tests/observability tests/telemetry
+	@$(BIN)/python -m tools.observe $(ARGS)
+
 mutation: $(STAMP) ## break daemon/domain in every small way and print how many breaks the tests notice
 	@echo "mutation: mutmut" && $(BIN)/python -m tests.mutation $(ARGS)
 
@@ -68,6 +72,7 @@ bench: $(STAMP) ## print the figures of bench/
 docs: $(STAMP) ## write the generated files anew
 	@$(BIN)/orderheal rules schema >docs/rule.schema.json
 	@$(BIN)/python -m tests.chart.readme >helm/README.md
+	@$(BIN)/python -m tools.dashboards && $(BIN)/python -m tools.metrics
 
 lock: $(STAMP) ## write the lock files anew, after a change of the dependencies in pyproject.toml
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --quiet --disable-pip-version-check uv

@@ -500,7 +500,7 @@ def main(words: Sequence[str]) -> int:
     """Write the files, or (``--check``) say which are stale; the exit code."""
     if "--check" in words:
         for path in (found := stale()):
-            print(f"{path.relative_to(FOLDER.parents[1])} is not what tools/dashboards.py makes: run make dashboards")
+            print(f"{path.relative_to(FOLDER.parents[1])} is not what tools/dashboards.py makes: run make docs")
         return int(bool(found))
     for path, text in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)

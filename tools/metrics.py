@@ -140,7 +140,7 @@ def main(words: Sequence[str]) -> int:
     """Write the page, or (``--check``) say whether it is stale; the exit code."""
     if "--check" in words:
         fresh = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == written()
-        print("" if fresh else "docs/metrics.md is not what tools/metrics.py makes: run make dashboards", end="" if fresh else "\n")
+        print("" if fresh else "docs/metrics.md is not what tools/metrics.py makes: run make docs", end="" if fresh else "\n")
         return int(not fresh)
     PAGE.write_text(written(), encoding="utf-8")
     return 0

@@ -19,7 +19,7 @@ def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_what_is_committed_is_what_the_code_makes() -> None:
-    assert stale() == [], "run make dashboards"
+    assert stale() == [], "run make docs"
 
 
 def test_making_them_twice_gives_the_same() -> None:

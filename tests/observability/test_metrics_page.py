@@ -4,7 +4,7 @@ from project_tools.metrics import PAGE, described, written
 
 
 def test_the_page_is_fresh() -> None:
-    assert PAGE.read_text(encoding="utf-8") == written(), "run make dashboards"
+    assert PAGE.read_text(encoding="utf-8") == written(), "run make docs"
 
 
 def test_every_metric_says_what_it_means() -> None:
