@@ -168,11 +168,12 @@ class Replica:
         assert self.ended() == 0, self.output
 
     def clear(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind; a test that failed shows what was said."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
+        print(f"--- process {self.pid} said, exit {self.process.returncode}\n{self.output}")
         assert self.process.stdout is not None
         self.process.stdout.close()
 

@@ -236,6 +236,31 @@ def test_a_replica_stopped_in_a_call_past_its_lease_sends_nothing_new(yard: Yard
     first.stop()
 
 
+def test_a_replica_stopped_in_the_middle_of_a_transaction_holds_nobody_up(yard: Yard) -> None:
+    """It has its rule's row locked, at the gate; the server ends such a transaction before others lose their patience."""
+    stopped = threading.Event()
+
+    def watch(data: bytes) -> str:
+        if b"INSERT INTO attempt" in data and not stopped.is_set():
+            yard.replicas["first"].signal(signal.SIGSTOP)
+            stopped.set()
+        return ""
+
+    proxy = Proxy(yard.store.dsn, watch)
+    yard.stack.callback(proxy.close)
+    yard.plant(STOPPED="unpaid")
+    first = yard.start("first", STORE_URL=proxy.dsn)
+    assert stopped.wait(60), first.output
+    yard.store.leap(LONG_AFTER)
+    second = yard.start("second")
+    yard.until_resolved("STOPPED")
+    first.signal(signal.SIGCONT)
+    second.stop()
+    goes_on(yard, first)
+    assert senders(yard.calls("/pay", "STOPPED")) == ["second"]
+    first.stop()
+
+
 def test_a_replica_told_to_stop_records_what_is_in_flight_and_gives_its_rule_back_at_once(yard: Yard) -> None:
     """The lease is an hour: only a rule that was given back can be taken by the other."""
     lay_out(yard.folder, lease="1h")

@@ -6,12 +6,13 @@ SELECT to_regclass('alembic_version') AS migrated;
 -- name: version
 SELECT version_num AS revision, least_code FROM alembic_version, meta;
 
--- What every session is set to; a transaction whose process stands still ends before the lease does.
+-- What every session is set to; a transaction whose process stands still ends before any lease does (8 s is the least),
+-- and before those who wait for its locks give up.
 -- name: set_up
 SELECT set_config('timezone', 'UTC', false),
        set_config('lock_timeout', '10s', false),
        set_config('statement_timeout', '60s', false),
-       set_config('idle_in_transaction_session_timeout', '15s', false);
+       set_config('idle_in_transaction_session_timeout', '5s', false);
 
 -- After a failover (the server's timeline is another one) acknowledged rows may be missing: end every tenure, and let
 -- nobody take a rule before what was last sent has settled (law 18).
