@@ -163,7 +163,7 @@ OVERVIEW: Final = Page(
             Panel(Text("Alerts that fire", "Сработавшие оповещения"), Text("With what to do in docs/runbooks/alerts.", "Что делать — в docs/runbooks/alerts."),
                   "table", [Query('sum by (alertname, severity, rule, connector) (ALERTS{alertname=~"Orderheal.+", alertstate="firing"})', now=True)]),
             Panel(Text("Oldest incident by rule", "Старейший инцидент по правилам"), Text("Age of the oldest live incident.", "Возраст старейшего живого инцидента."),
-                  "bars", [Query(_gauge("orderheal_oldest_incident_seconds"), "{{rule}}", now=True)], "s", steps=[(0, GREEN), (3600, AMBER), (86400, RED)]),
+                  "bars", [Query(f"topk(12, {_gauge('orderheal_oldest_incident_seconds')}) > 0", "{{rule}}", now=True)], "s", steps=[(0, GREEN), (3600, AMBER), (86400, RED)]),
         )),
     ),
 )  # fmt: skip
@@ -184,9 +184,9 @@ ONE_RULE: Final = Page(
                   ]),
             Panel(Text("Why they are so", "Почему так"), Text("Live incidents by the named reason of their last decision; orderheal explain says more.", "Живые инциденты по названной причине последнего решения; подробнее — orderheal explain."),
                   "stacked", [Query(f"sum by (why) ({_gauge('orderheal_decisions', 'rule, why', RULE)})", "{{why}}")]),
-            Panel(Text("Held", "Остановлено"), Text("1 while the guard holds the rule.", "1, пока правило остановлено защитой."), "stat", [Query(_gauge("orderheal_rule_held", more=RULE), "{{rule}}", now=True)], width=8, steps=[(1, RED)]),
-            Panel(Text("Blind", "Слепо"), Text("For how long scans could not tell broken from clean.", "Сколько времени проверки не могут отличить сломанное от исправного."), "stat", [Query(_gauge("orderheal_rule_blind_seconds", more=RULE), "{{rule}}", now=True)], "s", 8, [(1, RED)]),
-            Panel(Text("Active", "Активно"), Text("1 while the rule is active; mode and version stand on the dashboard Daemon.", "1, пока правило активно; режим и версия — на панели «Демон»."), "stat", [Query(_gauge("orderheal_rule_active", more=RULE), "{{rule}}", now=True)], width=8, steps=[(0, RED), (1, GREEN)]),
+            Panel(Text("Held", "Остановлено"), Text("1 while the guard holds the rule; held ones first.", "1, пока правило остановлено защитой; остановленные первыми."), "stat", [Query(f"topk(5, {_gauge('orderheal_rule_held', more=RULE)})", "{{rule}}", now=True)], width=8, steps=[(1, RED)]),
+            Panel(Text("Blind", "Слепо"), Text("For how long scans could not tell broken from clean.", "Сколько времени проверки не могут отличить сломанное от исправного."), "stat", [Query(f"topk(5, {_gauge('orderheal_rule_blind_seconds', more=RULE)})", "{{rule}}", now=True)], "s", 8, [(1, RED)]),
+            Panel(Text("Active", "Активно"), Text("1 while the rule is active; mode and version stand on the dashboard Daemon.", "1, пока правило активно; режим и версия — на панели «Демон»."), "stat", [Query(f"bottomk(5, {_gauge('orderheal_rule_active', more=RULE)})", "{{rule}}", now=True)], width=8, steps=[(0, RED), (1, GREEN)]),
         )),
         (Text("Healing", "Починка"), (
             Panel(Text("Time to heal", "Время починки"), Text("SLO 2: from opening to proof, for half and for nine of ten; the objective is 90 % within 30 minutes.", "SLO 2: от открытия до доказательства, для половины и для девяти из десяти; цель — 90 % за 30 минут."),
@@ -217,7 +217,7 @@ CONNECTORS: Final = Page(
     Text("The outside systems: do they answer, how fast, how much of their quota is used.", "Внешние системы: отвечают ли, как быстро, сколько квоты занято."),
     (
         (Text("State", "Состояние"), (
-            Panel(Text("Refuse us", "Отказывают нам"), Text("Systems that answer 401 or 403; everything that needs them waits.", "Системы, которые отвечают 401 или 403; всё, чему они нужны, ждёт."), "bars", [Query(_gauge("orderheal_connector_ill", "connector", CONNECTOR), "{{connector}}", now=True)], steps=[(1, RED)]),
+            Panel(Text("Refuse us", "Отказывают нам"), Text("Systems that answer 401 or 403; everything that needs them waits.", "Системы, которые отвечают 401 или 403; всё, чему они нужны, ждёт."), "bars", [Query(f"topk(10, {_gauge('orderheal_connector_ill', 'connector', CONNECTOR)})", "{{connector}}", now=True)], steps=[(1, RED)]),
             Panel(Text("Share of failed requests", "Доля неудачных запросов"), Text("Failed or not understood, over 15 minutes.", "Не удались или не поняты, за 15 минут."), "series", [Query(f'namespace_connector:orderheal_request_failures:ratio_rate15m{{namespace=~"$namespace"{CONNECTOR}}}', "{{connector}}")], "percentunit", steps=[(0, GREEN), (0.5, RED)]),
         )),
         (Text("Requests", "Запросы"), (
