@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -28,11 +29,11 @@ from rich.live import Live
 
 from daemon.clock import SystemClock
 from daemon.demo.screen import for_programs, live, show_summary
-from daemon.demo.setting import CHAT, CONTACT, CannotDemo, Setting, lay_out
+from daemon.demo.setting import CannotDemo, Setting, chats, lay_out, write_environment
 from daemon.demo.watch import Log, Picture, Watch, open_log
 from daemon.domain.value import Timescale
 from daemon.sandbox.faults import faults
-from daemon.sandbox.shops import SHOPS
+from daemon.sandbox.shops import DATABASES, LOGISTIC, SHOPS
 from daemon.sandbox.wire.listener import HOST
 from daemon.sandbox.wire.sandbox import open_sandbox
 from daemon.store.embedded import EmbeddedPostgres, start_embedded
@@ -80,8 +81,9 @@ async def _demo(server: EmbeddedPostgres, folder: Path, setting: Setting, out: C
         await asyncio.to_thread(migrate, store_dsn, FACTOR)
         store = await stack.enter_async_context(PostgresStore(store_dsn, size=2))
         timescale = await store.timescale()
-        owners = {shop.name: server.create_database(shop.database) for shop in SHOPS}
-        sandbox = await stack.enter_async_context(open_sandbox(owners, folder, _rule_time(timescale), contacts={CHAT: CONTACT}))
+        owners = {owner: server.create_database(name) for owner, name in DATABASES.items()}
+        contacts = chats(setting.configs[0])
+        sandbox = await stack.enter_async_context(open_sandbox(owners, folder, _rule_time(timescale), contacts=contacts))
         stack.enter_context(_running(sandbox.run(SystemClock()), "the world"))
         environment = {**sandbox.environment, "ORDERHEAL_DB_URL": store_dsn}
         log = Log(stack.enter_context(open_log(folder)))
@@ -97,6 +99,7 @@ async def _demo(server: EmbeddedPostgres, folder: Path, setting: Setting, out: C
             sys.stdout.flush()
         if keep:
             _addresses(out, setting, environment, sandbox.control, folder / "daemon.log")
+            _commands(out, setting, write_environment(folder, environment))
             await _stay(daemon)
         return picture
 
@@ -188,11 +191,19 @@ def _addresses(out: Console, setting: Setting, environment: Mapping[str, str], c
         "sandbox": control,
         "store": environment["ORDERHEAL_DB_URL"],
         **{shop.connector: environment[f"{shop.name}_DB_URL".upper()] for shop in SHOPS},
+        LOGISTIC: environment["LOGISTIC_V2_URL"],
         "configuration": " ".join(map(str, setting.configs)),
         "log": str(log),
     }
     for name, address in named.items():
         out.print(f"  {name:14} {address}", markup=False, soft_wrap=True)
+
+
+def _commands(out: Console, setting: Setting, variables: Path) -> None:
+    """How to try the commands on the running demo in a second terminal."""
+    configs = " ".join(f"--config {shlex.quote(str(path))}" for path in setting.configs)
+    out.print("\nIn another terminal, in this folder:")
+    out.print(f"  set -a; . {shlex.quote(str(variables))}; set +a; orderheal status {configs}", markup=False, soft_wrap=True)
 
 
 def _rule_time(timescale: Timescale) -> Callable[[], datetime]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from daemon.domain.incident import Incident
+from daemon.domain.incident import Incident, Phase
 from daemon.domain.notice import NoticeKind
 from daemon.domain.value import Timescale
 from daemon.engine.archive import Archive, Gauges, Totals, Wanted
@@ -21,7 +21,7 @@ from daemon.sandbox.wire.sandbox import Sandbox
 from daemon.sandbox.world import Subject
 
 _KEPT: Final = 10
-_CALLING: Final = frozenset(NoticeKind) - {
+CALLING: Final = frozenset(NoticeKind) - {
     NoticeKind.END, NoticeKind.GUARD_END, NoticeKind.BLIND_END, NoticeKind.CONNECTOR_WELL
 }  # fmt: skip
 """Messages that call somebody, not those that say that it is over."""
@@ -87,7 +87,6 @@ class Watch:
     def __init__(self, archive: Archive, sandbox: Sandbox, timescale: Timescale, log: Log) -> None:
         self._archive, self._sandbox, self._timescale, self._log = archive, sandbox, timescale, log
         self._planted: list[tuple[Scenario, Sequence[Subject]]] = []
-        self._incidents: dict[str, Incident] = {}
         self._began = sandbox.world.now
 
     async def plant(self, scenarios: Sequence[Scenario]) -> None:
@@ -108,22 +107,20 @@ class Watch:
     async def look(self) -> Picture:
         """How all stands now."""
         gauges = await self._archive.gauges()
-        await self._refresh()
         held = frozenset(gauge.row.name for gauge in gauges.rules if gauge.row.state.held)
-        pages = Counter(told.notice.rule for told in await self._archive.notices() if told.notice.kind in _CALLING)
-        facts = seen(self._sandbox.world, self._incidents, held, pages)
+        pages = Counter(told.notice.rule for told in await self._archive.notices() if told.notice.kind in CALLING)
+        facts = seen(self._sandbox.world, await self._incidents(), held, pages)
         verdicts = [judge(scenario, subjects, facts) for scenario, subjects in self._planted]
         lasted = (gauges.now - self._began) / self._timescale.factor
         totals = await self._archive.totals()
         return Picture(gauges.now, self._timescale.factor, lasted, gauges, totals, verdicts, tuple(self._log.last))
 
-    async def _refresh(self) -> None:
-        """The incident of every subject but those of a crowd, whose rules are too full to be listed again and again."""
+    async def _incidents(self) -> Sequence[Incident]:
+        """The incidents of every rule but those of a crowd, which are too many to be listed again and again."""
+        every, found = tuple(Phase), list[Incident]()
         for rule in {scenario.rule for scenario, _ in self._planted if scenario.count < CROWD}:
-            live = {one.key: one for one in await self._archive.incidents(Wanted(rule=rule))}
-            ended = [one for one in self._incidents.values() if one.rule == rule and one.live and one.key not in live]
-            again = [await self._archive.incident(one.id) for one in ended]
-            self._incidents |= live | {one.key: one for one in again if one is not None}
+            found += await self._archive.incidents(Wanted(rule=rule, phases=every))
+        return found
 
 
 def open_log(folder: Path) -> TextIO:

@@ -111,7 +111,7 @@ class InsideConnector:
         self._world.advance(self._now())
         if not self._world.up(self._name):
             raise Unreachable(f"{self._name}: connection refused")
-        return self._world.rows[kind]
+        return self._world.table(kind)
 
     def timeout(self, call: str) -> timedelta:
         """See the port."""

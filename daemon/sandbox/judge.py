@@ -6,7 +6,7 @@ subjects, their incidents, what the world counted ─▶ ``judge`` ─▶ Verdic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,13 +22,18 @@ _WELL = (Resolution.HEALED, Resolution.HANDLED, Resolution.SELF_HEALED)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What there is to judge by. ``incidents`` by key; ``held`` are rules; ``pages`` the calls for people, by rule."""
+    """What there is to judge by. ``incidents`` by rule and key; ``held`` are rules; ``pages`` the calls for people, by rule."""
 
-    incidents: Mapping[str, Incident]
+    incidents: Mapping[tuple[str, str], Incident]
     calls: Mapping[str, int]
     told: frozenset[tuple[str, str]]
     held: frozenset[str] = frozenset()
     pages: Mapping[str, int] | None = None
+
+    def incident(self, rule: str, subject: Subject) -> Incident | None:
+        """What the rule opened for it, under whichever of its names."""
+        found = (self.incidents.get((rule, name)) for name in (subject.key, *sorted(subject.names)))
+        return next((one for one in found if one is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,13 @@ class Verdict:
 
 def seen(
     world: World,
-    incidents: Mapping[str, Incident],
+    incidents: Iterable[Incident],
     held: frozenset[str] = frozenset(),
     pages: Mapping[str, int] | None = None,
 ) -> Seen:
-    """All there is to judge by, with what the world counted."""
+    """All there is to judge by, with what the world counted. Of several incidents with one key the last counts."""
     told = frozenset((message.to, subject.key) for message in world.messages for subject in world.subjects_named(message.text))
-    return Seen(incidents, Counter(made.object for made in world.calls), told, held, pages)
+    return Seen({(one.rule, one.key): one for one in incidents}, Counter(made.object for made in world.calls), told, held, pages)
 
 
 def judge(scenario: Scenario, subjects: Sequence[Subject], all_seen: Seen) -> Verdict:
@@ -66,7 +71,7 @@ def judge(scenario: Scenario, subjects: Sequence[Subject], all_seen: Seen) -> Ve
     ends = scenario.ends
     states = Counter(_state(scenario, subject, all_seen) for subject in subjects)
     calls = [all_seen.calls.get(subject.key, 0) for subject in subjects]
-    incidents = [all_seen.incidents.get(subject.key) for subject in subjects]
+    incidents = [all_seen.incident(scenario.rule, subject) for subject in subjects]
     waits = [one.ended - one.opened for one in incidents if one and one.ended and one.resolution in _WELL]
     return Verdict(
         scenario.name,
@@ -89,7 +94,7 @@ def expected(ends: Ends) -> str:
 def _state(scenario: Scenario, subject: Subject, all_seen: Seen) -> str:
     if scenario.rule in all_seen.held:
         return "held"
-    incident = all_seen.incidents.get(subject.key)
+    incident = all_seen.incident(scenario.rule, subject)
     if incident is None:
         return "unknown" if scenario.ends.unknown else "not found"
     return incident.resolution or incident.phase

@@ -18,8 +18,7 @@ from daemon.domain.shape import Call, Field, FieldType, Records, Role, Shape
 from daemon.domain.value import Value
 from daemon.sandbox.scenario import Patch
 from daemon.sandbox.systems import systems
-from daemon.sandbox.systems.bitrix24 import COMMENTS, DEALS
-from daemon.sandbox.systems.bitrix24 import DEALS, deal_of
+from daemon.sandbox.systems.bitrix24 import COMMENTS, DEALS, deal_of
 from daemon.sandbox.world import Change, Deed, Fields, Stock, World
 
 NOT_SENT: Final = ("not_sent", "send_error_bitrix")
@@ -30,6 +29,8 @@ WINDOW: Final = timedelta(days=60)
 _SEND: Final = Call(frozenset({"id", "number_type"}), idempotent=True)
 _CHANGE_STATUS: Final = Call(frozenset({"order", "order_status"}), idempotent=True)
 _COMMENT: Final = Call(frozenset({"order", "text"}))
+HEALTHY_APART: Final = timedelta(minutes=36)
+"""Between two of the orders with which all is well, the youngest of which is an hour older than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,8 @@ def _send(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
     found = world.find(shop.orders, "posting_number", args.get("id"))
     if not found or found[0]["status"] == "cancelled":
         return None
-    return _sold(shop, world, [row for row in found if row["bitrix_order_id"] in NOT_SENT])
+    names = ("posting_number", "market_order_id")
+    return _sold(shop, world, [{name: row[name] for name in names} for row in found if row["bitrix_order_id"] in NOT_SENT])
 
 
 def _fetch(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
@@ -194,15 +196,17 @@ def _fetch(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
 
 
 def _sold(shop: Shop, world: World, rows: Sequence[Mapping[str, Any]]) -> Patch:
-    """These orders with a deal each, which knows them by their numbers."""
+    """These orders with a deal each, which knows them by their numbers; a deal that is there already is taken."""
     if not rows:
         return {}
-    sold = [{**row, "bitrix_order_id": str(next(world.deals))} for row in rows]
-    return {shop.orders: tuple(sold), DEALS: tuple(map(_deal, sold))}
+    before = [world.find(DEALS, "posting_number", row["posting_number"]) for row in rows]
+    numbers = [deals[0]["id"] if deals else str(next(world.deals)) for deals in before]
+    sold = [{**row, "bitrix_order_id": number} for row, number in zip(rows, numbers, strict=True)]
+    return {shop.orders: tuple(sold), DEALS: tuple(_deal(world, row) for row, deals in zip(sold, before, strict=True) if not deals)}
 
 
-def _deal(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"id": row["bitrix_order_id"], "market_order_id": row["market_order_id"], "posting_number": row["posting_number"]}
+def _deal(world: World, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return deal_of(row["bitrix_order_id"], row["market_order_id"], row["posting_number"], world.now)
 
 
 def _change_status(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
@@ -210,7 +214,7 @@ def _change_status(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch |
     found = [row for row in world.find(shop.orders, "market_order_id", args.get("order")) if str(row["bitrix_order_id"]).isdigit()]
     if not any(row["paid"] for row in found):
         return None
-    return {DEALS: tuple(_deal(row) for row in found if not world.find(DEALS, "id", row["bitrix_order_id"]))}
+    return {DEALS: tuple(_deal(world, row) for row in found if not world.find(DEALS, "id", row["bitrix_order_id"]))}
 
 
 def _comment(world: World, args: Mapping[str, Any]) -> Patch | None:

@@ -1,6 +1,7 @@
-"""The world's rows as tables of real databases, one per shop, among tens of thousands of orders with which all is well.
+"""The world's rows as tables of real databases: one per shop, among tens of thousands of orders with which all is well,
+and the one in which deliveries are worked off.
 
-    make(shop) ─▶ table, indexes, healthy rows, a role that may only read
+    make(now) ─▶ tables, indexes, healthy rows, a role that may only read
     write(changes) ─▶ rows as the world has them
 
 Times stand in the shop's own zone and carry none, as its software writes them. Whoever reads comes through a ``Gate``,
@@ -10,8 +11,9 @@ a socket of our own in front of the database's, that can be shut so that connect
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -20,9 +22,11 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict
 
-from daemon.sandbox.shops import ORDERS, SHOPS, Shop
+from daemon.sandbox.shops import HEALTHY_APART, LOGISTIC, ORDERS, SHOPS, Shop
+from daemon.sandbox.systems.logistic import OUTBOX, PACKAGES
 from daemon.sandbox.world import Changed
 
 READER: Final = "orderheal_reader"
@@ -48,8 +52,8 @@ _HEALTHY: Final = """
 INSERT INTO orders
 SELECT 'M' || %(shop)s || '-' || n, %(shop)s || '-' || n, (%(deals_from)s + n)::text,
        (ARRAY['delivered', 'delivering', 'awaiting_deliver', 'cancelled'])[1 + n %% 4], true, 990 + n %% 9000,
-       %(currency)s, %(warehouse)s, %(now)s::timestamptz - interval '1 hour' - n * interval '2 minutes',
-       %(now)s::timestamptz - n * interval '2 minutes' + interval '3 days'
+       %(currency)s, %(warehouse)s, %(now)s::timestamptz - interval '1 hour' - n * %(apart)s::interval,
+       %(now)s::timestamptz - n * %(apart)s::interval + interval '3 days'
 FROM generate_series(1, %(rows)s) n
 """
 # As a shop's own software has them: the ways in that a question by key takes, and the rare ones by age.
@@ -59,63 +63,139 @@ CREATE INDEX ON orders (bitrix_order_id);
 CREATE INDEX ON orders (created_at) WHERE bitrix_order_id IN ('not_sent', 'send_error_bitrix');
 ANALYZE orders
 """
+# Parcels, the events that send them to carriers, and what went wrong with those.
+_LOGISTIC_TABLES: Final = """
+CREATE TABLE packages (id bigint PRIMARY KEY, number text NOT NULL UNIQUE, status text NOT NULL, created_at timestamp NOT NULL);
+CREATE TABLE outbox (
+    id bigint PRIMARY KEY, event text NOT NULL, status text NOT NULL, processed_at timestamp, created_at timestamp NOT NULL
+);
+CREATE TABLE outbox_errors (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    outbox_id bigint NOT NULL REFERENCES outbox ON DELETE CASCADE,
+    error text NOT NULL,
+    created_at timestamp NOT NULL
+)
+"""
+# The healthy ones: parcels that went out at the first try, an event each.
+_LOGISTIC_HEALTHY: Final = """
+INSERT INTO packages
+SELECT n, 'LD-' || n, 'sent', %(now)s::timestamptz - n * %(apart)s::interval FROM generate_series(1, %(rows)s) n;
+INSERT INTO outbox
+SELECT n, 'ProcessDeliveryJob:Package:' || n, 'processed', %(now)s::timestamptz - n * %(apart)s::interval + interval '1 minute',
+       %(now)s::timestamptz - n * %(apart)s::interval
+FROM generate_series(1, %(rows)s) n
+"""
+_LOGISTIC_INDEXES: Final = """
+CREATE INDEX ON outbox (event);
+CREATE INDEX ON outbox (created_at);
+CREATE INDEX ON outbox_errors (outbox_id);
+ANALYZE packages;
+ANALYZE outbox
+"""
 # The role that the daemon gets: it can read and nothing else.
 _ROLE: Final = sql.SQL("""
 DO $$ BEGIN
     CREATE ROLE {role} LOGIN PASSWORD {password};
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
-GRANT SELECT ON orders TO {role}
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}
 """).format(role=sql.Identifier(READER), password=READER)
-# A row as the world has it now.
-_PUT: Final = sql.SQL("INSERT INTO orders ({}) VALUES ({}) ON CONFLICT (posting_number) DO UPDATE SET {}").format(
-    sql.SQL(", ").join(map(sql.Identifier, ORDERS.fields)),
-    sql.SQL(", ").join(map(sql.Placeholder, ORDERS.fields)),
-    sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in ORDERS.fields),
+
+
+def _upsert(table: str, names: Iterable[str], key: str) -> sql.Composed:
+    """A row as the world has it now."""
+    fields = list(names)
+    return sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, fields)),
+        sql.SQL(", ").join(map(sql.Placeholder, fields)),
+        sql.Identifier(key),
+        sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in fields),
+    )
+
+
+# The errors of an event: as many as it has, the first and the last when it says, the last one's text for all.
+_ERRORS: Final = """
+INSERT INTO outbox_errors (outbox_id, error, created_at)
+SELECT %(id)s::bigint, %(error_text)s::text,
+       %(last_error_at)s::timestamptz
+       - (%(last_error_at)s::timestamptz - %(first_error_at)s::timestamptz) * (%(errors)s - n) / greatest(%(errors)s - 1, 1)
+FROM generate_series(1, %(errors)s::int) n
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How a kind of records is written: what puts a row there, with its fields, and what drops it, with its key."""
+
+    put: Sequence[Query]
+    drop: Query
+
+
+_ORDERS: Final = _Table(
+    (_upsert("orders", ORDERS.fields, "posting_number"),), "DELETE FROM orders WHERE posting_number = %(key)s"
 )
-# A row that the world no longer has.
-_DROP: Final = "DELETE FROM orders WHERE posting_number = %s"
+_PACKAGES: Final = _Table((_upsert("packages", ("id", "number", "status", "created_at"), "id"),), "DELETE FROM packages WHERE id = %(key)s::bigint")
+_OUTBOX: Final = _Table(
+    (
+        _upsert("outbox", ("id", "event", "status", "processed_at", "created_at"), "id"),
+        "DELETE FROM outbox_errors WHERE outbox_id = %(id)s::bigint",
+        _ERRORS,
+    ),
+    "DELETE FROM outbox WHERE id = %(key)s::bigint",
+)
+_WRITTEN: Final[Mapping[str, _Table]] = {shop.orders: _ORDERS for shop in SHOPS} | {PACKAGES: _PACKAGES, OUTBOX: _OUTBOX}
 
 
 class Tables:
-    """The shops' databases, written by the world alone. ``owners`` are their owners' addresses, by the shop's name."""
+    """The world's databases, written by it alone. ``owners`` are their owners' addresses, by whose they are (``DATABASES``)."""
 
     def __init__(self, owners: Mapping[str, str]) -> None:
         self._owners = owners
         self._connections: dict[str, psycopg.AsyncConnection] = {}
 
-    async def make(self, shop: Shop, now: datetime, healthy: int) -> None:
-        """Fill a shop's empty database: table, healthy rows, indexes, reader."""
-        connection = await psycopg.AsyncConnection.connect(self._owners[shop.name], autocommit=True)
-        self._connections[shop.orders] = connection
-        await connection.execute(sql.SQL("SET TimeZone = {}").format(shop.zone))
-        values = {
-            "shop": shop.name,
-            "deals_from": shop.deals_from,
-            "currency": shop.currency,
-            "warehouse": shop.warehouse,
-            "now": now,
-            "rows": healthy,
-        }
+    async def make(self, now: datetime, healthy: int) -> None:
+        """Fill the empty databases: tables, healthy rows, indexes, reader."""
+        await asyncio.gather(*(self._make_shop(shop, now, healthy) for shop in SHOPS), self._make_logistic(now, healthy))
+
+    async def _make_shop(self, shop: Shop, now: datetime, healthy: int) -> None:
+        connection = self._connections[shop.orders] = await self._connect(shop.name, shop.zone)
+        values = {"shop": shop.name, "currency": shop.currency, "warehouse": shop.warehouse, "deals_from": shop.deals_from}
         async with connection.transaction():
             await connection.execute(_TABLE)
-            await connection.execute(_HEALTHY, values)
+            await connection.execute(_HEALTHY, {**values, "now": now, "rows": healthy, "apart": HEALTHY_APART})
             await connection.execute(_INDEXES)
             await connection.execute(_ROLE)
+
+    async def _make_logistic(self, now: datetime, healthy: int) -> None:
+        connection = self._connections[PACKAGES] = self._connections[OUTBOX] = await self._connect(LOGISTIC, "UTC")
+        async with connection.transaction():
+            await connection.execute(_LOGISTIC_TABLES)
+            for statement in _LOGISTIC_HEALTHY.split(";"):
+                await connection.execute(statement, {"now": now, "rows": healthy // 10, "apart": HEALTHY_APART})
+            await connection.execute(_LOGISTIC_INDEXES)
+            await connection.execute(_ROLE)
+
+    async def _connect(self, owner: str, zone: str) -> psycopg.AsyncConnection:
+        connection = await psycopg.AsyncConnection.connect(self._owners[owner], autocommit=True)
+        await connection.execute(sql.SQL("SET TimeZone = {}").format(zone))
+        return connection
 
     def holds(self, records: str) -> bool:
         """Whether this kind of records stands in a database."""
         return records in self._connections
 
     async def write(self, changes: Sequence[Changed]) -> None:
-        """Carry the changes over, in their order; what follows one another in one shop becomes visible at once."""
+        """Carry the changes over, in their order; what follows one another in one kind becomes visible at once."""
         for kind, some in groupby(changes, key=lambda change: change.records):
-            connection = self._connections[kind]
+            connection, table = self._connections[kind], _WRITTEN[kind]
             async with connection.transaction(), connection.cursor() as cursor:
                 for gone, alike in groupby(some, key=lambda change: change.row is None):
                     if gone:
-                        await cursor.executemany(_DROP, [(change.key,) for change in alike])
-                    else:
-                        await cursor.executemany(_PUT, [change.row for change in alike if change.row is not None])
+                        await cursor.executemany(table.drop, [{"key": change.key} for change in alike])
+                        continue
+                    rows = [change.row for change in alike if change.row is not None]
+                    for statement in table.put:
+                        await cursor.executemany(statement, rows)
 
     async def close(self) -> None:
         """Let go of the databases."""
@@ -188,5 +268,6 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 
 def gates(folder: Path, owners: Mapping[str, str]) -> Mapping[str, Gate]:
-    """A gate per shop's database, by its connector's name; their sockets lie below ``folder``."""
-    return {shop.connector: Gate(folder / shop.connector, owners[shop.name]) for shop in SHOPS}
+    """A gate per database, by its connector's name; their sockets lie below ``folder``."""
+    whose = {shop.connector: shop.name for shop in SHOPS} | {LOGISTIC: LOGISTIC}
+    return {connector: Gate(folder / connector, owners[owner]) for connector, owner in whose.items()}

@@ -36,11 +36,13 @@ class Stock:
     """A kind of records in the world. ``example`` fills what a scenario leaves out; ``{key}`` in it is the row's key.
 
     ``scanned`` says whether a listing still reads a row: the window of a source, which a question by key does not have.
+    ``derived`` makes the rows out of other kinds' instead: such a kind cannot be planted.
     """
 
     records: Records
     example: Mapping[str, Any]
     scanned: Callable[[Mapping[str, Value], datetime], bool] = lambda row, now: True
+    derived: Callable[[Mapping[str, Mapping[str, Fields]]], Mapping[str, Fields]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,8 @@ class World:
     def _check(self, scenario: Scenario) -> None:
         later = [kinds for moment in scenario.then for kinds in (moment.change, moment.remove)]
         for kind in (kind for kinds in (scenario.world, *later) for kind in kinds):
-            if kind not in self.stocks:
-                known = ", ".join(sorted(self.stocks))
+            if kind not in self.stocks or self.stocks[kind].derived:
+                known = ", ".join(sorted(name for name, stock in self.stocks.items() if not stock.derived))
                 raise ScenarioError(f"scenario {scenario.name}: there are no records {kind!r}, only {known}")
         for kind, rows in scenario.world.items():
             key = self.stocks[kind].records.key
@@ -259,12 +261,18 @@ class World:
         if self.rows[kind].pop(key, None) is not None:
             self._on_change(Changed(kind, key, None))
 
+    def table(self, kind: str) -> Mapping[str, Fields]:
+        """The rows of a kind by their keys, be they planted or derived."""
+        derived = self.stocks[kind].derived
+        return derived(self.rows) if derived else self.rows[kind]
+
     def find(self, kind: str, by: str, value: Value) -> list[Fields]:
         """The rows of which this field is equal."""
+        rows = self.table(kind)
         if by == self.stocks[kind].records.key:
-            row = self.rows[kind].get(str(value))
+            row = rows.get(str(value))
             return [row] if row else []
-        return [row for row in self.rows[kind].values() if row.get(by) == value]
+        return [row for row in rows.values() if row.get(by) == value]
 
     def _merges(self, kind: str, row: Mapping[str, Any], start: datetime) -> bool:
         before = dict(self.rows[kind].get(str(row.get(self.stocks[kind].records.key)), {}))
@@ -311,7 +319,8 @@ class World:
         self.calls.append(called)
         if patch:
             self._remembered.update({(call, idempotency_key)} if idempotency_key else ())
-            self._at(now + (answer.effect_after or timedelta(0)), partial(self._take_effect, called, patch))
+            late = answer.effect_after if answer.change is None else None
+            self._at(now + (answer.effect_after or timedelta(0)), partial(self._take_effect, called, patch, args if late else None))
         if subject and subject.called is None:
             subject.called = now
             self._schedule(subject, Since.CALLED)
@@ -327,7 +336,10 @@ class World:
         patch = self.deeds[call](self, args)
         return (answer, patch) if patch is not None else (Answer(answer=Word.REFUSED), {})
 
-    def _take_effect(self, called: Called, patch: Patch) -> None:
+    def _take_effect(self, called: Called, patch: Patch, late: Mapping[str, Any] | None) -> None:
+        """``late``: the arguments of a call that is only worked off now, by what the world has become meanwhile."""
+        if late is not None:
+            patch = self.deeds[called.call](self, late) or {}
         if self.change(patch):
             self.effects.append(Effect(called.call, called.object, self.now))
 

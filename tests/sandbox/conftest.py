@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daemon.sandbox.shops import SHOPS
+from daemon.sandbox.shops import DATABASES
 from daemon.sandbox.wire.sandbox import Sandbox, open_sandbox
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -34,7 +34,7 @@ def now() -> Now:
 
 @pytest.fixture(scope="module")
 async def sandbox(pg_server: Any, now: Now) -> AsyncIterator[Sandbox]:
-    owners = {shop.name: pg_server.fresh_database() for shop in SHOPS}
+    owners = {owner: pg_server.fresh_database() for owner in DATABASES}
     try:
         with tempfile.TemporaryDirectory(prefix="orderheal-") as folder:
             async with open_sandbox(owners, Path(folder), now, healthy=HEALTHY, contacts=CONTACTS) as sandbox:

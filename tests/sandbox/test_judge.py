@@ -32,7 +32,7 @@ def verdict(
         world.perform(CALL, {"id": "OZ-1", "number_type": "posting_number"}, "", START)
     if told:
         world.tell(Message("telegram", told, "OZ-1", START))
-    incidents = {"OZ-1": incident} if incident else {}
+    incidents = [incident] if incident else []
     return judge(scenario, subjects, seen(world, incidents, frozenset({"r"} if held else ()), {"r": pages}))
 
 

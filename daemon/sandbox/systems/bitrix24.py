@@ -54,11 +54,13 @@ def deal_of(number: str, market_order_id: str, posting_number: str, created_at: 
     return {"id": number, "title": f"Заказ {market_order_id}", "stage": "NEW", "created_at": created_at, **numbers}
 
 
-def healthy(shop: str, deals_from: int, number: int, now: datetime) -> Iterator[tuple[str, Fields]]:
-    """The deals of a shop's healthy orders, as its database has them."""
+def healthy(
+    shop: str, deals_from: int, number: int, now: datetime, apart: timedelta = timedelta(minutes=36)
+) -> Iterator[tuple[str, Fields]]:
+    """The deals of a shop's healthy orders, as its database has them, the youngest first."""
     for n in range(1, number + 1):
         deal = str(deals_from + n)
-        created = now - timedelta(hours=1, minutes=2 * n)
+        created = now - timedelta(hours=1) - n * apart
         yield deal, {"url": "", "delivery_status": None, **deal_of(deal, f"M{shop}-{n}", f"{shop}-{n}", created)}
 
 

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from daemon.engine.ports import Clock
 from daemon.sandbox.scenario import Scenario
-from daemon.sandbox.shops import SHOPS, Shop, shop_world
+from daemon.sandbox.shops import HEALTHY_APART, LOGISTIC, SHOPS, WINDOW, Shop, shop_world
 from daemon.sandbox.systems import bitrix24, systems
 from daemon.sandbox.systems.bitrix24 import DEALS
 from daemon.sandbox.tables import Gate, Tables, gates
@@ -76,6 +76,7 @@ class Sandbox:
         for name, wire in self._wires.items():
             names |= wire.environment(self._others[name].url, self._token)
         return names | {
+            f"{LOGISTIC}_V2_URL".upper(): self._gates[LOGISTIC].url,
             "TELEGRAM_URL": self._telegram.url,
             "TELEGRAM_TOKEN": f"1:{self._token}",
             "SENTRY_DSN": self._sentry.url.replace("://", f"://{self._token}@") + f"/{_PROJECT}",
@@ -161,18 +162,19 @@ async def open_sandbox(
     healthy: int = HEALTHY,
     contacts: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sandbox]:
-    """Fill the shops' empty databases and open everything; shut and let go of it at the end.
+    """Fill the empty databases and open everything; shut and let go of it at the end.
 
-    ``owners``: the addresses of the databases for their owner, by the shop's name; ``folder`` gets the gates' sockets
-    and must have a short path.
+    ``owners``: the addresses of the databases for their owner, by whose they are (``DATABASES``); ``folder`` gets the
+    gates' sockets and must have a short path.
     """
     async with AsyncExitStack() as stack:
         tables = Tables(owners)
         stack.push_async_callback(tables.close)
-        await asyncio.gather(*(tables.make(shop, now(), healthy) for shop in SHOPS))
+        await tables.make(now(), healthy)
         sandbox = Sandbox(tables, gates(folder, owners), now, contacts or {})
         for shop in SHOPS:
-            sandbox.world.rows[DEALS].update(bitrix24.healthy(shop.name, shop.deals_from, healthy, now()))
+            scanned = min(healthy, WINDOW // HEALTHY_APART + 1)  # of those that are older nobody asks
+            sandbox.world.rows[DEALS].update(bitrix24.healthy(shop.name, shop.deals_from, scanned, now(), HEALTHY_APART))
         stack.push_async_callback(sandbox.shut)
         await sandbox.open()
         yield sandbox
