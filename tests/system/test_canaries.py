@@ -286,6 +286,7 @@ def test_no_secret_comes_out_whatever_goes_wrong(
         daemon.stop()
     finally:
         daemon.clear()
+        capsys.readouterr()  # what it said is searched below, apart from what the commands say
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     orderheal = Orderheal(capsys, tmp_path / "config.yaml")

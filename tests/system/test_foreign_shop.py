@@ -146,6 +146,7 @@ def test_a_shop_that_is_not_ours_heals_by_configuration_and_rules_alone(
             monkeypatch.setenv(name, value)
         before(orderheal, service)
         lives(folder, env, store, erp, service)
+        capsys.readouterr()
         afterwards(orderheal)
 
 
