@@ -71,8 +71,8 @@ def _comment(lines: list[str], line: int) -> str:
 
 def readme() -> str:
     """The whole page."""
-    rows = (f"| `{each.path}` | `{json.dumps(each.default, ensure_ascii=False)}` | {each.meaning} |" for each in values())
-    return HEAD + "\n".join(row.replace("||", "\\|\\|") for row in rows) + "\n"
+    cells = ((f"`{each.path}`", f"`{json.dumps(each.default, ensure_ascii=False)}`", each.meaning) for each in values())
+    return HEAD + "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in cells)
 
 
 if __name__ == "__main__":
