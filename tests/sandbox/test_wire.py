@@ -180,6 +180,17 @@ def test_the_length_of_a_message_is_counted_after_its_markup() -> None:
     assert len(read({"chat_id": 1, "text": f"<b>{'x' * 4090}</b>&amp;", "parse_mode": "HTML"})[1]) == 4091
 
 
+async def test_a_check_in_is_taken_and_is_no_event(sandbox: Sandbox, client: httpx.AsyncClient) -> None:
+    dsn = httpx.URL(sandbox.environment["SENTRY_DSN"])
+    envelope = Envelope()
+    envelope.add_checkin({"check_in_id": "c1", "monitor_slug": "orderheal-r", "status": "ok"})
+    url = f"http://127.0.0.1:{dsn.port}/api/1/envelope/"
+    before = len(sandbox.world.messages)
+    answer = await client.post(url, content=envelope.serialize(), headers={"X-Sentry-Auth": f"Sentry sentry_key={dsn.username}"})
+    assert (answer.status_code, answer.json()) == (200, {})
+    assert len(sandbox.world.messages) == before
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 async def test_an_event_of_sentry_is_kept_and_read(sandbox: Sandbox, client: httpx.AsyncClient, pack: Any) -> None:
     dsn = httpx.URL(sandbox.environment["SENTRY_DSN"])
