@@ -348,9 +348,11 @@ def observe(folder: Path, pictures: Path | None) -> list[str]:
         asyncio.run(pause(demo.store))
         print("waiting for the alerts to go through Prometheus and Alertmanager", flush=True)
         until(lambda: set(EXPECTED) <= {alert["labels"]["alertname"] for alert in told}, f"{EXPECTED} at the webhook")
+        prometheus = Prometheus(ports[0])
+        until(lambda: bool(prometheus.rows("orderheal_paused", time.time())), "the pause at Prometheus")
         wrong = promtool_on(demo.listen) + [f"{alert['labels']['alertname']} came without a runbook" for alert in told
                                             if not alert["annotations"].get("runbook_url")]  # fmt: skip
-        check = Check(Prometheus(ports[0]), demo.store, began, time.time())
+        check = Check(prometheus, demo.store, began, time.time())
         for path in sorted(DASHBOARDS.glob("*.json")):
             whole, answers = check.dashboard(path)
             if shutil.which("chromium"):
