@@ -87,7 +87,7 @@ class InsideConnector:
     def _listed(self, kind: str, row: Mapping[str, Value], since: datetime | None, now: datetime) -> bool:
         stock = self._world.stocks[kind]
         moved = row.get(stock.records.incremental.cursor) if stock.records.incremental else None
-        return stock.scanned(row, now) and (since is None or not isinstance(moved, datetime) or moved >= since)
+        return stock.scanned(row, now) and not stock.hidden(row) and (since is None or not isinstance(moved, datetime) or moved >= since)
 
     async def count(self, records: str, now: datetime) -> int | None:
         """All rows, where the shape says that they can be counted. Raises ``Unreachable``."""
@@ -100,11 +100,14 @@ class InsideConnector:
             self._reach(f"{self._name}.{records}")
         except Unreachable as down:
             return dict.fromkeys(keys, Unknown(str(down)))
-        return {key: self._answer(records, by, key) for key in keys}
+        return {key: self._answer(records, by, key, fresh) for key in keys}
 
-    def _answer(self, records: str, by: str, key: str) -> Answer:
-        found = self._world.find(f"{self._name}.{records}", by, key)
-        declared = self._shape.records[records]
+    def _answer(self, records: str, by: str, key: str, fresh: bool) -> Answer:
+        kind, declared = f"{self._name}.{records}", self._shape.records[records]
+        every = self._world.find(kind, by, key)
+        found = [row for row in every if not self._world.stocks[kind].hidden(row)]
+        if fresh and every and not found:
+            return Unknown("may not be seen")
         return Present(tuple(_record(declared, row) for row in found)) if found else Absent()
 
     def _reach(self, kind: str) -> Mapping[str, Mapping[str, Value]]:

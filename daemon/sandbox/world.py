@@ -36,13 +36,15 @@ class Stock:
     """A kind of records in the world. ``example`` fills what a scenario leaves out; ``{key}`` in it is the row's key.
 
     ``scanned`` says whether a listing still reads a row: the window of a source, which a question by key does not have.
-    ``derived`` makes the rows out of other kinds' instead: such a kind cannot be planted.
+    ``derived`` makes the rows out of other kinds' instead: such a kind cannot be planted. A row that is ``hidden`` may not
+    be seen by whoever asks: no listing has it, many asked for at once come without it, one asked for alone is refused.
     """
 
     records: Records
     example: Mapping[str, Any]
     scanned: Callable[[Mapping[str, Value], datetime], bool] = lambda row, now: True
     derived: Callable[[Mapping[str, Mapping[str, Fields]]], Mapping[str, Fields]] | None = None
+    hidden: Callable[[Mapping[str, Value]], bool] = lambda row: False
 
 
 @dataclass(frozen=True, slots=True)

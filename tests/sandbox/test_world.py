@@ -116,7 +116,7 @@ def test_a_late_effect_comes_at_its_time(world: World) -> None:
     world.advance(at(9.9))
     assert order(world)["bitrix_order_id"] == "not_sent"
     world.advance(at(10))
-    assert order(world)["bitrix_order_id"] == "90001"
+    assert str(order(world)["bitrix_order_id"]).isdigit()
     assert world.effected("OZ-1")[0].at == at(10)
 
 

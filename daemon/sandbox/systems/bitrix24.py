@@ -6,10 +6,12 @@ A deal knows its order by the marketplace's numbers, as the portal keeps them in
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from daemon.domain.shape import Field, FieldType, Records
+from daemon.domain.value import Value
 from daemon.kinds import discover
 from daemon.sandbox.scenario import Patch
 from daemon.sandbox.systems import System
@@ -34,15 +36,21 @@ _COMMENTS: Final = Records(
     fields={"id": _TEXT, "deal_id": _TEXT, "text": _TEXT, "created_at": Field(FieldType.TIMESTAMP)}, key="id", by=frozenset({"id"})
 )
 
+def is_hidden(deal: Mapping[str, Value]) -> bool:
+    """Whether the webhook's user has no right to see the deal, though everything else says that it sees all."""
+    return deal.get("hidden") is True
+
+
 _STOCKS: Final[Mapping[str, Stock]] = {
     DEALS: Stock(
-        _DEALS,
+        replace(_DEALS, fields={**_DEALS.fields, "hidden": Field(FieldType.BOOL, nullable=True)}),
         {
             "title": "Заказ, сделка {key}",
             "stage": "NEW",
             "url": "https://portal.example/crm/deal/details/{key}/",
             "created_at": "-1h",
         },
+        hidden=is_hidden,
     ),
     COMMENTS: Stock(_COMMENTS, {}),
 }

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from daemon.sandbox.systems.bitrix24 import CONNECTOR, DEALS, FIELDS
+from daemon.sandbox.systems.bitrix24 import CONNECTOR, DEALS, FIELDS, is_hidden
 from daemon.sandbox.wire.listener import See, respond
 from daemon.sandbox.world import Fields, Message, Said, Spoken, World
 
@@ -251,7 +251,8 @@ class Portal:
 
     def _view(self, world: World) -> View:
         rows = world.rows[DEALS]
-        seen = rows if self.user.admin else {number: row for number, row in rows.items() if self.user.sees(row)}
+        hidden = {number for number, row in rows.items() if is_hidden(row) or not (self.user.admin or self.user.sees(row))}
+        seen = {number: row for number, row in rows.items() if number not in hidden} if hidden else rows
         return View(seen, rows, world.now)
 
     def _fill_bucket(self) -> None:
