@@ -48,7 +48,7 @@ PICTURES: Final = ROOT / "docs" / "pictures"
 EXPECTED: Final = ("OrderhealGuardTripped",)
 """Alerts that the demo's faults must raise: its storm trips a guard and stays."""
 
-_PATIENCE: Final = 150.0  # seconds for the demo to come to its end, and then for an alert to arrive
+_PATIENCE: Final = 240.0  # seconds for the demo to come to its end, and then for an alert to arrive
 _VARIABLES: Final = {
     "$__rate_interval": "15s", "$__interval": "1s", "$__range": "5m", "${datasource}": "", "$namespace": ".*", "$rule": ".*",
     "$connector": ".*",
