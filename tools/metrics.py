@@ -56,7 +56,7 @@ def registry() -> CollectorRegistry:
     made = CollectorRegistry()
     count = CountEvents(made, ["r"], ["c"], {"c": 1.0})
     for event in (
-        Requested("c", "orders", "ok", 0.1), Noticed("r", "n", "begin", "team", "sentry", "done"),
+        Requested("c", "orders", "ok", 0.1), Noticed("r", "n", "begin", "team", "sentry", "later", "rate"),
         Decided("r", "i", "k", "escalated", "refused"), Resolved("r", "i", "k", "healed", 1.0),
     ):  # fmt: skip
         count(event)

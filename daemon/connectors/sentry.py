@@ -6,10 +6,15 @@ The fingerprint is the problem (rule and value of ``group_by``), so begin, growt
 event's id follows from the dispatch's, so that one sent again after an unknown outcome is the same event to Sentry. What was
 tried stands in its breadcrumbs, the whole evidence, cards and tables in its attachments. On request each rule is also a monitor of Sentry's
 Crons, which calls somebody when a scan is missed, even when nobody is left here to say so.
+
+With a token the end of a problem also resolves its issue: the end's event is sent first, then looked for until Sentry has filed
+it (an event filed after the resolution would reopen the issue), then the issue it was filed under is resolved. That is a
+courtesy beside the delivery: what fails there is a line in the log.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +23,7 @@ from hashlib import blake2b
 from ipaddress import ip_address
 from math import ceil
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import sentry_sdk
@@ -34,9 +40,10 @@ from daemon.domain.attempt import Outcome, Result
 from daemon.domain.notice import Dispatch, Notice, NoticeKind
 from daemon.domain.rule import Severity
 from daemon.domain.shape import Shape
+from daemon.engine.events import Trouble
 from daemon.kinds import Kind, Tools, WithoutCalls, WithoutListing
 from daemon.net import Client, Failed, Response
-from daemon.settings import ConnectorSettings, Secret, Settings
+from daemon.settings import ConnectorSettings, Rate, RateText, Secret, Settings
 
 _TAG: Final = 200
 _MESSAGE: Final = 8000
@@ -46,20 +53,48 @@ _TEXT: Final = 4000
 _CRUMBS: Final = 100
 _SLUG: Final = 50
 _CRUMB_LEVELS: Final = {"done": "info", "refused": "error"}
+_FILED_AFTER: Final = (2.0, 5.0, 15.0, 60.0)
+"""Seconds between the looks whether Sentry has filed an event; it takes them in at once and files them when it gets there."""
+
 _ENDS: Final = frozenset(
     {NoticeKind.END, NoticeKind.GUARD_END, NoticeKind.BLIND_END, NoticeKind.CONNECTOR_WELL},
 )
 _LEVELS: Final = {Severity.CRITICAL: "fatal", Severity.WARNING: "warning", Severity.INFO: "info"}
 
 
+class ResolveSettings(Settings):
+    """Sentry's API, which resolves issues; the DSN only lets events in."""
+
+    url: str = Setting("https://sentry.io", description="Address of Sentry itself, without /api; https, or http on this machine.")
+    organization: str = Setting(description="Slug of the organization.", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    token: Secret = Setting(description="Token of an internal integration with org:read and event:write.")
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.username or parts.query or parts.fragment or parts.scheme not in ("http", "https"):
+            raise ValueError("must be an http or https URL without user, query and fragment")
+        if parts.scheme != "https" and not _loopback(parts.hostname):
+            raise ValueError("must be https; http is for this machine alone")
+        return url
+
+
 class SentrySettings(ConnectorSettings):
     """A project in Sentry that gets the notices."""
 
+    rate: RateText | None = Setting(
+        Rate(5, timedelta(seconds=1)),
+        description="Events per second, minute or hour, shared by all replicas, so that a storm spares the project's quota: 5/s.",
+    )
     dsn: Secret = Setting(description="The project's DSN; https, or http on this machine.")
     environment: str = Setting("production", description="Sentry's environment of the events.", pattern=r"^[^\s/]{1,64}$")
     release: str | None = Setting(None, description="Sentry's release of the events; none: not said.")
     check_ins: bool = Setting(
         False, description="A monitor per rule in Sentry's Crons: a check-in after each scan, so that a missed one calls somebody."
+    )
+    resolve: ResolveSettings | None = Setting(
+        None, description="Resolves the issue of a problem that has ended, through Sentry's API; left out, a person does."
     )
 
     @field_validator("dsn")
@@ -120,6 +155,7 @@ class SentryConnector(WithoutListing, WithoutCalls):
         self._url = dsn.to_auth().get_api_url()
         self._auth = dsn.to_auth("orderheal").to_header()
         self._http = Client(name, f"{dsn.scheme}://{dsn.netloc}", tools, timeout=settings.timeout, slots=settings.slots)
+        self._issues = _Issues(name, settings.resolve, tools, settings.timeout) if settings.resolve else None
         self._catcher = _Catcher()
         self._sdk = sentry_sdk.Client(
             dsn=settings.dsn.reveal(),
@@ -143,7 +179,10 @@ class SentryConnector(WithoutListing, WithoutCalls):
             return Outcome(Result.LATER, "rate", retry_at_db=self._tools.database_now() + timedelta(seconds=wait))
         event = event_of(dispatch, self._tools.database_now())
         files = [*_files(dispatch.notice)]
-        return await self._send("envelope", event, evidence_of(dispatch), self._classified, files)
+        outcome = await self._send("envelope", event, evidence_of(dispatch), self._classified, files)
+        if self._issues and outcome.result is Result.DONE:
+            self._issues.told(dispatch.notice, str(event["event_id"]))
+        return outcome
 
     async def check_in(self, rule: str, every: timedelta, margin: timedelta, ok: bool, seconds: float) -> None:
         """Say that a scan of the rule ended. What becomes of it is counted like every request; it is not repeated."""
@@ -191,11 +230,81 @@ class SentryConnector(WithoutListing, WithoutCalls):
         answer = await self._http.read("check", "GET", self._url)
         if isinstance(answer, Failed):
             return (f"Sentry cannot be reached: {answer.reason}. Check the DSN's host and the way out.",)
+        return await self._issues.check() if self._issues else ()
+
+    async def close(self) -> None:
+        """Let go of connections; issues that are still waiting to be resolved are left to people."""
+        if self._issues:
+            await self._issues.close()
+        self._sdk.close(timeout=0)
+        await self._http.close()
+
+
+class _Issues:
+    """Resolves the issues of problems that have ended, beside the delivery; at most one look-out per problem."""
+
+    def __init__(self, name: str, settings: ResolveSettings, tools: Tools, timeout: timedelta) -> None:
+        base = settings.url.rstrip("/")
+        self._name, self._tools = name, tools
+        self._organization = f"{base}/api/0/organizations/{settings.organization}"
+        self._headers = {"authorization": f"Bearer {settings.token.reveal()}", "content-type": "application/json"}
+        # Its own name: what the API asks for by Retry-After is not asked of the events.
+        self._http = Client(f"{name}-api", base, tools, timeout=timeout)
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+
+    def told(self, notice: Notice, event: str) -> None:
+        """An event was taken in: an end is waited for and resolves; whatever else it is, the problem is not over."""
+        if earlier := self._waiting.pop(notice.problem, None):
+            earlier.cancel()
+        if notice.kind in _ENDS:
+            task = asyncio.create_task(self._resolve(notice, event), name=f"resolve {notice.problem}")
+            self._waiting[notice.problem] = task
+            task.add_done_callback(lambda done: self._forget(notice.problem, done))
+
+    def _forget(self, problem: str, done: asyncio.Task[None]) -> None:
+        if self._waiting.get(problem) is done:
+            del self._waiting[problem]
+
+    async def _resolve(self, notice: Notice, event: str) -> None:
+        issue, reason = await self._filed(event)
+        if issue is not None:
+            body = json.dumps({"status": "resolved"}).encode()
+            url = f"{self._organization}/issues/{issue}/"
+            outcome = await self._http.perform("resolve", "PUT", url, self._headers, body, _resolved)
+            reason = "" if outcome.result is Result.DONE else outcome.reason
+        if reason:
+            fields = {"connector": self._name, "problem": notice.problem, "reason": reason}
+            self._tools.events(Trouble("an issue in Sentry was not resolved; a person can do it there", fields))
+
+    async def _filed(self, event: str) -> tuple[str | None, str]:
+        """The issue that an event was filed under, or why it is not known."""
+        reason = ""
+        for wait in _FILED_AFTER:
+            await self._tools.clock.sleep(wait)
+            answer = await self._http.read("event", "GET", f"{self._organization}/eventids/{event}/", self._headers)
+            if isinstance(answer, Response) and answer.status == 200 and isinstance(answer.body, Mapping):
+                group = str(answer.body.get("groupId", ""))
+                return (group, "") if re.fullmatch(r"\d{1,20}", group) else (None, "the answer names no issue")
+            reason = answer.reason if isinstance(answer, Failed) else f"status {answer.status} on looking for the event"
+            if isinstance(answer, Response) and answer.status in (401, 403):
+                break
+        return None, reason
+
+    async def check(self) -> Sequence[str]:
+        """Whether the API lets us look for events; that it lets us resolve only a resolution would show."""
+        answer = await self._http.read("check", "GET", f"{self._organization}/eventids/{'0' * 32}/", self._headers)
+        if isinstance(answer, Failed):
+            return (f"Sentry's API cannot be reached: {answer.reason}. Check resolve.url and the way out.",)
+        if answer.status in (401, 403):
+            return (f"Sentry's API refuses the token (status {answer.status}). Check resolve.token, its scopes and the organization.",)
         return ()
 
     async def close(self) -> None:
-        """Let go of connections."""
-        self._sdk.close(timeout=0)
+        """Wait for nothing any more."""
+        waiting = list(self._waiting.values())
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
         await self._http.close()
 
 
@@ -296,6 +405,10 @@ def _minutes(span: timedelta) -> int:
 
 def _taken(answer: Response) -> Outcome:
     return Outcome(Result.DONE) if answer.status == 200 else Outcome(Result.REFUSED, f"status {answer.status}")
+
+
+def _resolved(answer: Response) -> Outcome:
+    return Outcome(Result.DONE) if answer.status == 200 else Outcome(Result.REFUSED, f"status {answer.status} on resolving")
 
 
 def _contexts(dispatch: Dispatch) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -82,6 +82,12 @@ class CountEvents:
             ("via", "state"),
             registry=registry,
         )
+        self.over_rate = Counter(
+            "orderheal_dispatches_over_rate",
+            "Messages that a channel's own rate held back until later.",
+            ("via",),
+            registry=registry,
+        )
         self.troubles = Counter("orderheal_troubles", "Mishaps that were survived; the log names each.", registry=registry)
         self.escalations = Counter(
             "orderheal_escalations",
@@ -135,6 +141,8 @@ class CountEvents:
                 self.cycles.labels(event.rule, event.fate).inc()
             case Noticed() if event.via:
                 self.dispatches.labels(event.via, event.state).inc()
+                if event.reason == Why.RATE:
+                    self.over_rate.labels(event.via).inc()
             case Decided() if event.phase in _TO_PEOPLE and event.was not in _TO_PEOPLE:
                 self.escalations.labels(event.rule, event.why).inc()
             case Resolved(resolution=Resolution.HEALED):

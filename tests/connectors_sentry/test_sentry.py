@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,17 +19,18 @@ from pydantic import ValidationError
 from sentry_sdk.envelope import Envelope
 
 from daemon.clock import HandClock
-from daemon.connectors.sentry import KIND, SentryConnector, SentrySettings, event_of, slug
+from daemon.connectors.sentry import KIND, ResolveSettings, SentryConnector, SentrySettings, event_of, slug
 from daemon.domain.attempt import NOT_CONNECTED, Outcome, Result
 from daemon.domain.notice import Dispatch, Notice, NoticeKind
 from daemon.domain.rule import Severity
 from daemon.domain.value import Timescale
-from daemon.engine.events import Event, Requested
+from daemon.engine.events import Event, Requested, Trouble
 from daemon.kinds import Tools
 from daemon.settings import Redactor, Secret
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 KEY = "canarysentrykey0123456789abcdef"
+TOKEN = "canarysntrysapitoken"
 
 
 LIMITS = "9:error:key, 2700:transaction:key, 30:default;error:key"
@@ -43,6 +45,19 @@ class Project:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     attachments: list[Any] = field(default_factory=list)
     check_ins: list[Mapping[str, Any]] = field(default_factory=list)
+    filed: list[int] = field(default_factory=list)
+    resolving: int = 200
+    asked: list[str] = field(default_factory=list)
+
+    async def look_up(self, request: web.Request) -> web.StreamResponse:
+        """An event by its id: a status of ``filed`` each time, then the issue."""
+        status = self.filed.pop(0) if self.filed else 200
+        self.asked.append(f"GET {request.match_info['event']} {request.headers['Authorization']}")
+        return web.json_response({"groupId": "4711"} if status == 200 else {"detail": f"no, {TOKEN}"}, status=status)
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(f"PUT {request.path} {await request.text()}")
+        return web.json_response({}, status=self.resolving)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         envelope = Envelope.deserialize(await request.read())
@@ -59,9 +74,9 @@ class Project:
         return web.json_response(answer, status=status, headers=headers)
 
 
-class NoQuota:
+class Quota:
     async def reserve(self, target: str, rate: float, burst: int, tokens: int) -> float:
-        return 4.0
+        return 0.0 if rate == 5 else 4.0  # the connector's own rate, unless a test gives it another
 
     async def push(self, target: str, until_db: datetime) -> None:
         pass
@@ -72,24 +87,35 @@ class There:
     project: Project
     connector: SentryConnector
     events: list[Event]
+    clock: HandClock
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        return [event for event in self.events if isinstance(event, Trouble)]
 
     async def tell(self, **changes: Any) -> Outcome:
         return await self.connector.deliver(letter(**changes))
 
 
 @asynccontextmanager
-async def sentry(*script: tuple[int, object, Mapping[str, str]], port: int | None = None, **more: Any) -> AsyncIterator[There]:
-    project, events = Project(list(script)), list[Event]()
+async def sentry(
+    *script: tuple[int, object, Mapping[str, str]], port: int | None = None, api: bool = False, **more: Any
+) -> AsyncIterator[There]:
+    project, events, clock = Project(list(script)), list[Event](), HandClock()
     app = web.Application()
+    app.router.add_get("/api/0/organizations/shop/eventids/{event}/", project.look_up)
+    app.router.add_put("/api/0/organizations/shop/issues/{issue}/", project.change)
     app.router.add_post("/api/7/envelope/", project.take)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     dsn = Secret(f"http://{KEY}@127.0.0.1:{port or runner.addresses[0][1]}/7")
-    tools = Tools(HandClock(), NoQuota(), events.append, Timescale(NOW), lambda: NOW, redact=Redactor([dsn]))
+    if api:
+        more["resolve"] = {"url": f"http://127.0.0.1:{runner.addresses[0][1]}", "organization": "shop", "token": Secret(TOKEN)}
+    tools = Tools(clock, Quota(), events.append, Timescale(NOW), lambda: NOW, redact=Redactor([dsn, Secret(TOKEN)]))
     connector = SentryConnector("sentry", SentrySettings.model_validate({"dsn": dsn, **more}), tools)
     try:
-        yield There(project, connector, events)
+        yield There(project, connector, events, clock)
     finally:
         await connector.close()
         await runner.cleanup()
@@ -245,6 +271,69 @@ async def test_the_shared_rate_is_kept() -> None:
         outcome = await there.tell()
     assert (outcome.result, outcome.retry_at_db) == (Result.LATER, NOW + timedelta(seconds=4))
     assert there.project.events == []
+
+
+async def until(clock: HandClock, done: Callable[[], object]) -> None:
+    """Move the clock until it is so; real sockets answer in between. The test's own timeout bounds it."""
+    while not done():
+        await clock.move(1)
+        await asyncio.sleep(0.001)
+
+
+async def test_the_end_of_a_problem_resolves_its_issue_once_sentry_has_filed_it() -> None:
+    async with sentry(api=True) as there:
+        there.project.filed = [404, 404]
+        outcome = await there.tell(kind=NoticeKind.END)
+        assert there.project.asked == [], "delivered is delivered; the rest happens beside it"
+        await until(there.clock, lambda: there.project.asked[-1:] and there.project.asked[-1].startswith("PUT"))
+    looked = f"GET {outcome.reference} Bearer {TOKEN}"
+    assert there.project.asked == [looked] * 3 + ['PUT /api/0/organizations/shop/issues/4711/ {"status": "resolved"}']
+    assert there.troubles == []
+
+
+@pytest.mark.parametrize(("filed", "resolving"), [([404] * 9, 200), ([403], 200), ([], 403), ([502] * 99, 200)])
+async def test_an_issue_that_cannot_be_resolved_is_a_line_and_never_an_undelivered_notice(filed: list[int], resolving: int) -> None:
+    async with sentry(api=True) as there:
+        there.project.filed, there.project.resolving = filed, resolving
+        outcome = await there.tell(kind=NoticeKind.END)
+        await until(there.clock, lambda: there.troubles)
+    assert outcome.result is Result.DONE
+    (trouble,) = there.troubles
+    assert trouble.fields["problem"] == "stuck/team/address"
+    assert "canary" not in repr(trouble)
+
+
+async def test_a_problem_that_begins_again_keeps_its_issue_open() -> None:
+    async with sentry(api=True) as there:
+        await there.tell(kind=NoticeKind.END)
+        await there.tell(id="d2", kind=NoticeKind.BEGIN)
+        await there.tell(id="d3", kind=NoticeKind.END, problem="another")
+        await until(there.clock, lambda: there.project.asked[-1:] and there.project.asked[-1].startswith("PUT"))
+        for _ in range(100):
+            await there.clock.move(1)
+    assert sum(asked.startswith("PUT") for asked in there.project.asked) == 1
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.BEGIN, NoticeKind.GROWTH, NoticeKind.REMINDER])
+async def test_nothing_is_resolved_before_its_end(kind: NoticeKind) -> None:
+    async with sentry(api=True) as there:
+        await there.tell(kind=kind)
+        await there.clock.move(1000)
+    assert there.project.asked == []
+
+
+async def test_doctor_says_that_the_token_is_refused() -> None:
+    async with sentry(api=True) as there:
+        there.project.filed = [403, 404]
+        (refused,), fine = await there.connector.check(), await there.connector.check()
+    assert "resolve.token" in refused
+    assert fine == ()
+
+
+@pytest.mark.parametrize("url", ["http://sentry.example", "ftp://127.0.0.1", "https://u:p@sentry.example", "sentry.io"])
+def test_the_api_must_be_https_or_here(url: str) -> None:
+    with pytest.raises(ValidationError, match="http"):
+        ResolveSettings.model_validate({"url": url, "organization": "shop", "token": "t"})
 
 
 async def test_the_sdk_neither_sends_nor_looks_around(monkeypatch: pytest.MonkeyPatch) -> None:

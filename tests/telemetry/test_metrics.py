@@ -88,6 +88,8 @@ def test_events_are_counted_by_what_they_say(registry: CollectorRegistry) -> Non
         Sighted("r", {"clean": 9, "broken": 1}),
         CycleEnded("r", 1.0, "finished"),
         Noticed("r", "n", "begin", "team", "sentry", "done"),
+        Noticed("r", "n", "begin", "team", "sentry", "later", "rate"),
+        Noticed("r", "n", "begin", "team", "sentry", "later", "status 429"),
         Trouble("odd"),
     ):
         count(event)
@@ -99,6 +101,7 @@ def test_events_are_counted_by_what_they_say(registry: CollectorRegistry) -> Non
     assert value(registry, "orderheal_sightings_total", rule="r", verdict="clean") == 9
     assert value(registry, "orderheal_cycles_total", rule="r", fate="finished") == 1
     assert value(registry, "orderheal_dispatches_total", via="sentry", state="done") == 1
+    assert value(registry, "orderheal_dispatches_over_rate_total", via="sentry") == 1
     assert value(registry, "orderheal_troubles_total") == 1
 
 
