@@ -89,9 +89,9 @@ def settled(yard: Yard) -> None:
     )
 
 
-QUICK = [("notes", "received"), ("upload", "answered")]
+QUICK = [("notes", "received")]
 REST = [
-    ("notes", "answered"), ("pay", "received"), ("pay", "effected"), ("pay", "answered"), ("upload", "received"), ("upload", "effected"),
+    ("notes", "answered"), ("upload", "answered"), ("pay", "received"), ("pay", "effected"), ("pay", "answered"), ("upload", "received"), ("upload", "effected"),
     ("chat", "received"), ("chat", "answered"), ("admit", "before"), ("admit", "after"),
 ]  # fmt: skip
 MOMENTS = [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in REST)]
