@@ -91,7 +91,8 @@ def settled(yard: Yard) -> None:
 
 QUICK = [("notes", "received")]
 REST = [
-    ("notes", "answered"), ("upload", "answered"), ("pay", "received"), ("pay", "effected"), ("pay", "answered"), ("upload", "received"), ("upload", "effected"),
+    ("notes", "answered"), ("pay", "received"), ("pay", "effected"), ("pay", "answered"),
+    ("upload", "received"), ("upload", "effected"), ("upload", "answered"),
     ("chat", "received"), ("chat", "answered"), ("admit", "before"), ("admit", "after"),
 ]  # fmt: skip
 MOMENTS = [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in REST)]
