@@ -76,8 +76,8 @@ def environment(url: str, token: str) -> Mapping[str, str]:
 
 
 def application(see: See, token: str) -> web.Application:
-    """The portal behind an administrator's webhook."""
-    return Portal(token, see).application()
+    """The portal behind an administrator's webhook, with the limits of the largest plan."""
+    return Portal(token, see, limits=Limits(bucket=250, drain=5.0)).application()
 
 
 # ── Parameters as PHP reads them ─────────────────────────────────────────────────────────────────────────────────────
