@@ -93,7 +93,7 @@ def configuration(language: str) -> dict[str, Any]:
         "site_dir": "site",
         "theme": whole["theme"] | {"language": language},
         "nav": translated(whole["nav"], languages[language]["nav"]),
-        "extra": {"alternate": links, "generator": False},
+        "extra": {"alternate": links, "generator": False, "homepage": "index.html"},
     }
 
 
@@ -104,7 +104,8 @@ def build(target: Path) -> None:
     for number, language in enumerate(languages):
         with TemporaryDirectory(prefix="orderheal-site.") as work:
             lay_out(language, Path(work, "docs"))
-            Path(work, "mkdocs.yml").write_text(yaml.safe_dump(configuration(language), allow_unicode=True), encoding="utf-8")
+            settings = yaml.safe_dump(configuration(language), allow_unicode=True)
+            Path(work, "mkdocs.yml").write_text(settings.replace("slugify: ", "slugify: !!python/name:"), encoding="utf-8")
             zensical = Path(sys.executable).with_name("zensical")
             subprocess.run([zensical, "build", "--strict", "--clean", "-f", "mkdocs.yml"], cwd=work, check=True)
             shutil.copytree(Path(work, "site"), target / language if number else target, dirs_exist_ok=True)
