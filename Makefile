@@ -15,7 +15,7 @@ ARGS ?=
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image observability mutation bench docs lock venv clean
+.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image observability mutation bench docs site lock venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,9 @@ docs: $(STAMP) ## write the generated files anew
 	@$(BIN)/orderheal rules schema >docs/rule.schema.json
 	@$(BIN)/python -m tests.chart.readme >helm/README.md
 	@$(BIN)/python -m tools.dashboards && $(BIN)/python -m tools.metrics
+
+site: $(STAMP) ## build docs/ as a site in English and Russian into .site/, strictly, and check its links
+	@echo "site: zensical" && $(BIN)/python -m tools.site && $(PYTEST) tests/docs $(ARGS)
 
 lock: $(STAMP) ## write the lock files anew, after a change of the dependencies in pyproject.toml
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --quiet --disable-pip-version-check uv
