@@ -81,8 +81,8 @@ lock: $(STAMP) ## write the lock files anew, after a change of the dependencies 
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --quiet --disable-pip-version-check uv
 	@set -e; compile() { .venv/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS) "$$@"; }; \
-	compile pyproject.toml --extra embedded --extra sandbox --group dev -o requirements/dev.lock; \
-	compile pyproject.toml --constraint requirements/dev.lock -o requirements/run.lock; \
+	compile pyproject.toml --extra embedded --extra otel --extra sandbox --group dev -o requirements/dev.lock; \
+	compile pyproject.toml --extra otel --constraint requirements/dev.lock -o requirements/run.lock; \
 	compile --group build --constraint requirements/dev.lock -o requirements/build.lock; \
 	compile --group sbom --constraint requirements/dev.lock -o requirements/sbom.lock
 

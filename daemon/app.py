@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import psycopg
@@ -52,9 +52,13 @@ from daemon.telemetry.logs import LogEvents
 from daemon.telemetry.metrics import Board, CountEvents, page_of, show_process
 from daemon.views.doctor import Finding
 
+if TYPE_CHECKING:
+    from daemon.telemetry.tracing import Spans
+
 _GAUGES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(minutes=1)
 _CHECK_INS = timedelta(seconds=5)
+_TRACES = timedelta(seconds=5)
 _GRACE = 5.0  # seconds for messages that are being sent when we stop
 _DATABASE = "orderheal"
 CRASHED = 70
@@ -283,18 +287,19 @@ async def serve(loaded: Loaded, env: Mapping[str, str], logger: logging.Logger) 
     rates = {name: rate.per_second for name, one in loaded.config.connectors.items() if (rate := one.settings.rate)}
     counting = CountEvents(registry, loaded.rules, loaded.config.connectors, rates)
     check_ins = CheckIns({name: rule.every for name, rule in loaded.rules.items()})
-    async with open_app(loaded, env, (LogEvents(logger), counting, check_ins)) as app:
+    spans = _spans(loaded.config)
+    async with open_app(loaded, env, (LogEvents(logger), counting, check_ins, *([spans] if spans else []))) as app:
         show_process(registry, version("orderheal"), lambda: app.events.failures)
         parked = await activate(app)
         logger.info("rules active", extra={"fields": {"rules": len(loaded.rules), "holder": app.holder}})
         await app.engine.park_removed(parked)
         board = Board(app.archive, registry, loaded.config.connectors)
-        return await _live(app, board, check_ins, registry, parked, stop, logger)
+        return await _live(app, board, check_ins, spans, registry, parked, stop, logger)
 
 
 async def _live(
-    app: App, board: Board, check_ins: CheckIns, registry: CollectorRegistry, parked: Sequence[str], stop: asyncio.Event,
-    logger: logging.Logger,
+    app: App, board: Board, check_ins: CheckIns, spans: Spans | None, registry: CollectorRegistry, parked: Sequence[str],
+    stop: asyncio.Event, logger: logging.Logger,
 ) -> int:  # fmt: skip
     settings = app.loaded.config.document
     cycles, post, outage, crew = Pulse(app.clock), Pulse(app.clock), Outage(app.events), Crew(logger)
@@ -332,10 +337,11 @@ async def _live(
     schedule.every(_HOUSEKEEPING, "housekeeping", housekeeping)
     schedule.every(_CHECK_INS, "check-ins", send_check_ins)
     pages = {"/metrics": page_of(registry), "/healthz": verdict(alive), "/readyz": verdict(ready)}
-    async with deadman(app, schedule), serving(settings.http.listen, pages) as address, schedule:
+    run_cycle = spans.cycle(app.engine.run_cycle) if spans else app.engine.run_cycle
+    async with deadman(app, schedule), traces(app, schedule, spans), serving(settings.http.listen, pages) as address, schedule:
         logger.info("listening", extra={"fields": {"address": address}})
         for number in range(settings.engine.cycles):
-            crew.start(f"cycle-{number + 1}", keep_on(app.engine.run_cycle, cycles, outage, logger))
+            crew.start(f"cycle-{number + 1}", keep_on(run_cycle, cycles, outage, logger))
         crew.start("notifier", keep_on(app.notifier.run_once, post, outage, logger))
         await _first(stop, crew.fallen)
         logger.info("stopping")
@@ -365,6 +371,33 @@ async def deadman(app: App, schedule: Schedule) -> AsyncIterator[None]:
         yield
     finally:
         await man.close()
+
+
+def _spans(config: Config) -> Spans | None:
+    """What makes spans of news, if they are wanted: the extra is imported by nobody else."""
+    if config.document.traces is None:
+        return None
+    from daemon.telemetry.tracing import Spans
+
+    return Spans(version("orderheal"), config.document.environment)
+
+
+@asynccontextmanager
+async def traces(app: App, schedule: Schedule, spans: Spans | None) -> AsyncIterator[None]:
+    """Have spans sent to ``traces.otlp`` for the length of the block, and what is left at its end."""
+    settings = app.loaded.config.document.traces
+    if settings is None or spans is None:
+        yield
+        return
+    from daemon.telemetry.tracing import Export
+
+    export = Export(spans, settings.otlp, settings.headers, app.tools)
+    schedule.every(_TRACES, "traces", export.send)
+    try:
+        yield
+        await export.send()
+    finally:
+        await export.close()
 
 
 async def keep_on(work: Callable[[], Awaitable[object]], pulse: Pulse, outage: Outage, logger: logging.Logger) -> None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -122,6 +123,21 @@ class AlertSettings(Settings):
     deadman: DeadmanSettings | None = Field(None, description="Who is pinged while all is looked at; nobody, if left out.")
 
 
+class TraceSettings(Settings):
+    """Who keeps traces of cycles and requests; needs the extra ``otel``."""
+
+    otlp: str = Field(description="URL that takes traces in OTLP over HTTP (protobuf), whole: http://otel-collector:4318/v1/traces.")
+    headers: dict[str, Secret] = Field({}, description="Headers of each request, such as its credentials.")
+
+    @field_validator("otlp")
+    @classmethod
+    def _usable(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
+            raise ValueError("must be an http or https URL without user and fragment")
+        return url
+
+
 class CurrencySettings(Settings):
     """For ranking and totals only; metrics stay per currency."""
 
@@ -170,6 +186,7 @@ class Document(Settings):
     logs: LogSettings = Field(LogSettings(), description="How logs look.")
     rules: RuleSettings = Field(RuleSettings(), description="Where rules are, and what is wanted otherwise here.")
     alerts: AlertSettings = Field(AlertSettings(), description="Where every problem is told besides its contact.")
+    traces: TraceSettings | None = Field(None, description="Where traces of cycles and requests go; nowhere, if left out.")
     currencies: CurrencySettings | None = Field(None, description="For ranking and totals only.")
     causes: list[CauseSettings] = Field([], description="Dictionary of technical texts.")
     catalog: CatalogSettings = Field(CatalogSettings(), description="What a file for `orderheal catalog push` must look like.")
@@ -233,7 +250,9 @@ class Config:
     def hosts(self) -> frozenset[str]:
         """Every host that any URL of the configuration names, the store's and the dead-man's included; a socket has none (law 12)."""
         texts = [text for declared in self.connectors.values() for text in _texts(declared.settings)]
-        urls = [urlsplit(text) for text in (*texts, *_texts(self.document.store), *_texts(self.document.alerts)) if "://" in text]
+        document = self.document
+        texts += [text for part in (document.store, document.alerts, document.traces) for text in _texts(part)]
+        urls = [urlsplit(text) for text in texts if "://" in text]
         return frozenset(url.hostname for url in urls if url.hostname)
 
 
@@ -447,6 +466,9 @@ class _Loading:
                 ' (write store: {url: "${env:ORDERHEAL_DB_URL}"}, or environment: development for the embedded one)',
             )
 
+        if document.traces and not self._filled.offline and find_spec("opentelemetry") is None:
+            self._wrong(("traces",), 'traces needs the extra otel, which is not installed: pip install "orderheal[otel]"', key=True)
+
     def _causes(self, document: Document | None) -> tuple[CauseText, ...]:
         causes = tuple(
             CauseText(each.cause, each.condition, self._loaded.place(("causes", index, "if")))
@@ -606,7 +628,7 @@ class _Filling:
     """
 
     def __init__(self, env: Mapping[str, str], offline: bool = False) -> None:
-        self._env, self._offline = env, offline
+        self._env, self.offline = env, offline
         self.missing: set[tuple[str, int, int]] = set()
         self.mistakes: list[Mistake] = []
         self.values: dict[places.Path, tuple[str, ...]] = {}
@@ -641,7 +663,7 @@ class _Filling:
                 values.append(self._value(match[1], match[2], node.place))
             except _Missing as error:
                 self.missing.add((node.place.file, node.place.line, node.place.column))
-                if not self._offline:
+                if not self.offline:
                     self.mistakes.append(Mistake.at(node.place, str(error)))
                 return _STAND_IN
             except ValueError as error:

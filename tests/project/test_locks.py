@@ -51,8 +51,12 @@ def test_every_declared_dependency_is_locked() -> None:
 
 
 def test_the_image_holds_no_embedded_database_and_no_sandbox() -> None:
-    for extra in PROJECT["optional-dependencies"].values():
-        assert not names(extra) & pins(LOCKS["run"]).keys()
+    for extra in ("embedded", "sandbox"):
+        assert not names(PROJECT["optional-dependencies"][extra]) & pins(LOCKS["run"]).keys()
+
+
+def test_the_image_can_send_traces() -> None:
+    assert names(PROJECT["optional-dependencies"]["otel"]) <= pins(LOCKS["run"]).keys()
 
 
 def test_the_import_name_is_ours_alone() -> None:
