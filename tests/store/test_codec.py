@@ -16,9 +16,10 @@ from daemon.store.codec import Unreadable, decode, dumps, encode, readable
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 MOMENTS = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5))]))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))  # PostgreSQL keeps no NUL
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00")) | st.builds(Unknown, st.text())
+    | TEXTS | st.builds(Unknown, TEXTS)
     | st.decimals(allow_nan=False) | MOMENTS | st.integers(-(10**9), 10**9).map(lambda s: timedelta(seconds=s))
 )  # fmt: skip
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00$"), min_size=1)
