@@ -30,7 +30,7 @@ FROM_OUTSIDE: Final = {"../helm/README.md": "chart.md"}
 """What stands elsewhere in the repository and is a page of the site, both as paths from docs/."""
 
 _OTHER_LANGUAGE: Final = re.compile(r"\*\[(?:По-русски|In English)\]\([^)]*\)\*\n|(?:По-русски|In English): \[[^\]]*\]\([^)]*\)\.?")
-_FENCE: Final = re.compile(r"^```yaml \w+$", re.MULTILINE)
+_FENCE: Final = re.compile(r"^( *```\w+) \w+$", re.MULTILINE)
 _LINK: Final = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 _SUFFIX: Final = re.compile(r"(\.en|\.ru)?\.md$")
 
@@ -58,7 +58,7 @@ def on_site(text: str, name: str) -> str:
             return f"[{label}]({_SUFFIX.sub('.md', target)}{anchor})"
         return label
 
-    return _LINK.sub(linked, _FENCE.sub("```yaml", _OTHER_LANGUAGE.sub("", text)))
+    return _LINK.sub(linked, _FENCE.sub(r"\1", _OTHER_LANGUAGE.sub("", text)))
 
 
 def lay_out(language: str, folder: Path) -> None:

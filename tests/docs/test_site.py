@@ -62,6 +62,14 @@ def test_a_runbook_is_in_the_language_of_its_site(site: Path) -> None:
         assert title in (folder / f"{name}.html").read_text(encoding="utf-8")
 
 
+def test_blocks_and_tables_are_drawn_as_such(pages: dict[Path, Reader]) -> None:
+    """A fence or a row that the generator did not know would stand in the text as it was written."""
+    for path in pages:
+        drawn = re.sub(r"<(pre|code)\b.*?</\1>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert "```" not in drawn, path.name
+        assert not re.search(r"^(<p>)?\|", drawn, re.MULTILINE), path.name
+
+
 def test_a_link_of_the_site_leads_to_a_page_and_a_place_in_it(pages: dict[Path, Reader]) -> None:
     broken = []
     for path, page in pages.items():
