@@ -104,7 +104,7 @@ def overlay(listen: str, every: Mapping[str, str]) -> Mapping[str, Any]:
             "lamoda": {"url": "${env:LAMODA_URL}", "currency": "KZT", "rate": "5/s"},
             "bitrix24": {"fingerprint": None, "rate": "5/s"},  # as the largest plan of Bitrix24 allows
             "ozon": {"url": "${env:OZON_URL}"},
-            "cdek": {"url": "${env:CDEK_URL}"},
+            "cdek": {"url": "${env:CDEK_URL}", "lag": "0s"},  # a minute of lag would be an hour of the rules' time
         },
         "contacts": {
             CONTACT: {"channels": [{"via": "telegram", "chat": CHAT}]},

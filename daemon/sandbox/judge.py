@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from daemon.domain.incident import Incident, Resolution
+from daemon.domain.incident import Incident, Phase, Resolution
 from daemon.sandbox.scenario import Ends, Scenario
 from daemon.sandbox.world import Subject, World
 
@@ -97,7 +97,7 @@ def _state(scenario: Scenario, subject: Subject, all_seen: Seen) -> str:
     incident = all_seen.incident(scenario.rule, subject)
     if incident is None:
         return "unknown" if scenario.ends.unknown else "not found"
-    return incident.resolution or incident.phase
+    return (incident.phase is Phase.RESOLVED and incident.resolution) or incident.phase
 
 
 def _differences(scenario: Scenario, subjects: Sequence[Subject], states: Counter[str], calls: Sequence[int], all_seen: Seen) -> list[str]:

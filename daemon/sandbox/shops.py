@@ -29,19 +29,21 @@ WINDOW: Final = timedelta(days=60)
 _SEND: Final = Call(frozenset({"id", "number_type"}), idempotent=True)
 _CHANGE_STATUS: Final = Call(frozenset({"order", "order_status"}), idempotent=True)
 _COMMENT: Final = Call(frozenset({"order", "text"}))
-HEALTHY_APART: Final = timedelta(minutes=36)
-"""Between two of the orders with which all is well, the youngest of which is an hour older than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A marketplace as its integration knows it. ``zone`` is that of the database's naive timestamps."""
+    """A marketplace as its integration knows it. ``zone`` is that of the database's naive timestamps.
+
+    ``apart``: the time between two of the orders with which all is well, the youngest of which is an hour older than that.
+    """
 
     name: str
     method: str
     currency: str
     zone: str
     warehouse: str
+    apart: timedelta = timedelta(minutes=72)
 
     @property
     def connector(self) -> str:
@@ -85,7 +87,7 @@ SHOPS: Final = (
     Shop("lamoda", "upload_order", "RUB", "Europe/Moscow", "Быково"),
     Shop("kaspi", "fetchorder", "KZT", "Asia/Almaty", "Алматы"),
     Shop("namshi", "notifyOrder", "AED", "Asia/Dubai", "Dubai"),
-    Shop("storm", "upload_order", "RUB", "Europe/Moscow", "Хоругвино"),
+    Shop("storm", "upload_order", "RUB", "Europe/Moscow", "Хоругвино", timedelta(minutes=2)),
 )
 
 LOGISTIC: Final = "logistic"

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ from psycopg import sql
 from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict
 
-from daemon.sandbox.shops import HEALTHY_APART, LOGISTIC, ORDERS, SHOPS, Shop
+from daemon.sandbox.shops import LOGISTIC, ORDERS, SHOPS, Shop
 from daemon.sandbox.systems.logistic import OUTBOX, PACKAGES
 from daemon.sandbox.world import Changed
 
@@ -162,7 +162,7 @@ class Tables:
         values = {"shop": shop.name, "currency": shop.currency, "warehouse": shop.warehouse, "deals_from": shop.deals_from}
         async with connection.transaction():
             await connection.execute(_TABLE)
-            await connection.execute(_HEALTHY, {**values, "now": now, "rows": healthy, "apart": HEALTHY_APART})
+            await connection.execute(_HEALTHY, {**values, "now": now, "rows": healthy, "apart": shop.apart})
             await connection.execute(_INDEXES)
             await connection.execute(_ROLE)
 
@@ -171,7 +171,7 @@ class Tables:
         async with connection.transaction():
             await connection.execute(_LOGISTIC_TABLES)
             for statement in _LOGISTIC_HEALTHY.split(";"):
-                await connection.execute(statement, {"now": now, "rows": healthy // 10, "apart": HEALTHY_APART})
+                await connection.execute(statement, {"now": now, "rows": healthy // 10, "apart": timedelta(hours=1)})
             await connection.execute(_LOGISTIC_INDEXES)
             await connection.execute(_ROLE)
 

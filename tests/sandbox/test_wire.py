@@ -14,7 +14,7 @@ from sentry_sdk.envelope import Envelope
 
 from daemon.sandbox.faults import faults
 from daemon.sandbox.scenario import Answer, Word, parse
-from daemon.sandbox.shops import HEALTHY_APART, SHOPS, shop_world
+from daemon.sandbox.shops import SHOPS, shop_world
 from daemon.sandbox.wire.sandbox import Sandbox
 from daemon.sandbox.wire.telegram import Refused, read
 from daemon.sandbox.world import Mute, Spoken, Switched
@@ -55,7 +55,7 @@ async def test_the_databases_hold_healthy_orders_in_the_shops_own_zone(sandbox: 
     question = "SELECT max(created_at) AS last, count(*) AS n FROM orders WHERE posting_number LIKE 'kaspi-%%'"
     found = await rows(sandbox, "kaspi", question)
     almaty = (START + timedelta(hours=5)).replace(tzinfo=None)
-    assert found == [{"last": almaty - timedelta(hours=1) - HEALTHY_APART, "n": HEALTHY}]
+    assert found == [{"last": almaty - timedelta(hours=1) - SHOPS[2].apart, "n": HEALTHY}]
 
 
 async def test_the_reader_may_only_read(sandbox: Sandbox) -> None:
@@ -218,7 +218,7 @@ def sends(shop: str, key: str) -> tuple[str, dict[str, str]]:
     return f"{found.service}.{found.method}", {"id": key, "number_type": "posting_number"}
 
 
-@pytest.mark.parametrize("fault", [fault for fault in faults() if fault.count < 100], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [fault for fault in faults() if fault.count < 100 and fault.rule.endswith("order-not-sent")], ids=lambda fault: fault.name)
 async def test_both_faces_answer_the_same_calls_alike(sandbox: Sandbox, client: httpx.AsyncClient, now: Any, fault: Any) -> None:
     """The same fault, the same calls at the same times: equal answers, equal rows, equally many effects."""
     began = now.at

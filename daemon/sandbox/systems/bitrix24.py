@@ -63,7 +63,7 @@ def deal_of(number: str, market_order_id: str, posting_number: str, created_at: 
 
 
 def healthy(
-    shop: str, deals_from: int, number: int, now: datetime, apart: timedelta = timedelta(minutes=36)
+    shop: str, deals_from: int, number: int, now: datetime, apart: timedelta = timedelta(minutes=72)
 ) -> Iterator[tuple[str, Fields]]:
     """The deals of a shop's healthy orders, as its database has them, the youngest first."""
     for n in range(1, number + 1):

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from daemon.engine.ports import Clock
 from daemon.sandbox.scenario import Scenario
-from daemon.sandbox.shops import HEALTHY_APART, LOGISTIC, SHOPS, WINDOW, Shop, shop_world
+from daemon.sandbox.shops import LOGISTIC, SHOPS, WINDOW, Shop, shop_world
 from daemon.sandbox.systems import bitrix24, systems
 from daemon.sandbox.systems.bitrix24 import DEALS
 from daemon.sandbox.tables import Gate, Tables, gates
@@ -172,9 +172,9 @@ async def open_sandbox(
         stack.push_async_callback(tables.close)
         await tables.make(now(), healthy)
         sandbox = Sandbox(tables, gates(folder, owners), now, contacts or {})
-        for shop in SHOPS:
-            scanned = min(healthy, WINDOW // HEALTHY_APART + 1)  # of those that are older nobody asks
-            sandbox.world.rows[DEALS].update(bitrix24.healthy(shop.name, shop.deals_from, scanned, now(), HEALTHY_APART))
+        for shop in SHOPS[:-1]:  # no rule asks for the deals of storms, and none for those of orders that no scan reads
+            scanned = min(healthy, WINDOW // shop.apart + 1)
+            sandbox.world.rows[DEALS].update(bitrix24.healthy(shop.name, shop.deals_from, scanned, now(), shop.apart))
         stack.push_async_callback(sandbox.shut)
         await sandbox.open()
         yield sandbox
