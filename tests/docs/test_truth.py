@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from daemon.app import load
+from daemon.domain.rule import Mode
 from daemon.settings import format_duration, parse_duration
 from tests.docs.reading import DOCS, ROOT, blocks, prose
 
@@ -100,6 +102,14 @@ def test_each_variable_of_the_shipped_configuration_is_told_where_to_get_it(page
     said = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`", prose(page)))
     assert wanted <= said
     assert said <= wanted | {"UF_CRM_MARKET_ORDER_ID"}
+
+
+@pytest.mark.parametrize("page", CONNECT, ids=lambda page: page.name)
+def test_the_first_block_keeps_every_shipped_rule_from_acting(page: Path, tmp_path: Path) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text(next(blocks(page, "yaml config")).text, encoding="utf-8")
+    modes = {rule.mode for rule in load([ROOT / "config.yaml", over], {}, offline=True).rules.values()}
+    assert modes == {Mode.OBSERVE}
 
 
 def test_observe_has_to_be_said_by_an_override_as_the_guide_warns() -> None:
