@@ -15,7 +15,7 @@ ARGS ?=
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image observability mutation bench docs site lock venv clean
+.PHONY: help demo test lint types layers rules units slow crash-walk big-table chart image cluster observability mutation bench docs site lock venv clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,11 +42,11 @@ rules: $(STAMP) ## the shipped rules against the example configuration
 units: $(STAMP) ## pytest without the slow tests, with ARGS="tests/domain -k settle"
 	@echo "units: pytest" && $(PYTEST) -n $(WORKERS) $(ARGS)
 
-slow: $(STAMP) ## the slow tests, the crash walk and the big table among them
+slow: $(STAMP) ## the slow tests, real processes and the big table among them
 	@echo "slow: pytest -m slow" && $(PYTEST) -m slow --timeout 1800 $(ARGS)
 
 crash-walk: $(STAMP) ## kill at every statement and at five points of each call, then resume
-	@$(PYTEST) -m slow --timeout 1800 -s -k crash_walk $(ARGS)
+	@$(PYTEST) -s tests/crash $(ARGS)
 
 big-table: $(STAMP) ## scan five million orders in flat memory
 	@$(PYTEST) -m slow --timeout 1800 -s -k big_table $(ARGS)
@@ -58,6 +58,9 @@ chart: $(STAMP) ## render helm/ over values and Kubernetes versions and judge it
 
 image: $(STAMP) ## build the image, twice, and run it; as root, with buildah and mmdebstrap
 	@echo "image: buildah, hadolint, trivy" && $(BIN)/python -m tests.tools image && $(PYTEST) -m image -s tests/image $(ARGS)
+
+cluster: $(STAMP) ## install, upgrade and roll back on a real API server; builds one the first time, in some ten minutes
+	@echo "cluster: kube-apiserver, helm" && $(BIN)/python -m tests.tools cluster && $(PYTEST) -m cluster tests/cluster $(ARGS)
 
 observability: $(STAMP) ## alerts, every dashboard query on a real Prometheus that scraped the demo; ARGS="--pictures"
 	@echo "observability: promtool, Prometheus, Alertmanager, Chromium" && $(PYTEST) tests/observability tests/telemetry
