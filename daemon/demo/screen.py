@@ -35,10 +35,16 @@ def _running(rules: Sequence[RuleGauges]) -> Table:
     table = Table(expand=True)
     for name in ("rule", "found", "waiting", "acting", "escalated", "proved", "gone"):
         table.add_column(name, justify="left" if name in ("rule", "waiting") else "right", overflow="fold")
-    for gauge in rules:
-        cells = running(gauge)
+    busy = [(gauge, cells) for gauge in rules if (cells := running(gauge))["found"]]
+    for gauge, cells in busy:
         table.add_row(*(str(cells[name]) for name in cells), style="yellow" if gauge.row.state.held else None)
+    table.caption = _nothing(len(rules) - len(busy))
     return table
+
+
+def _nothing(rules: int) -> str | None:
+    """Where the rules are that are not shown."""
+    return f"{rules} more rules have found nothing" if rules else None
 
 
 def running(gauge: RuleGauges) -> Mapping[str, Any]:
@@ -98,10 +104,11 @@ def _fault(verdict: Verdict) -> Mapping[str, Any]:
 def show_summary(console: Console, picture: Picture) -> None:
     """The end of the demo for people: a line per rule, a line per fault, and what differs."""
     told = summary(picture)
-    rules = Table(title="Rules", title_justify="left")
+    busy = [rule for rule in told["rules"] if rule["found"]]
+    rules = Table(title="Rules", title_justify="left", caption=_nothing(len(told["rules"]) - len(busy)), caption_justify="left")
     for name in told["rules"][0] if told["rules"] else ():
         rules.add_column(name.replace("_", " "), justify="left" if name == "rule" else "right")
-    for rule in told["rules"]:
+    for rule in busy:
         rules.add_row(*(_cell(name, value) for name, value in rule.items()))
     faults = Table(title="Faults", title_justify="left")
     for name in ("fault", "planted", "expected end", "seen end", "calls", "time to heal", ""):
