@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
@@ -35,9 +36,12 @@ from daemon.engine.archive import Archive
 from daemon.engine.change import RuleVersion
 from daemon.engine.cycle import Engine, EngineSettings
 from daemon.engine.deliver import Notifier
-from daemon.engine.events import Event, Trouble
+from daemon.engine.drill import Progress, Range, drill
+from daemon.engine.events import Drilled, Event, Trouble
 from daemon.engine.ports import Channel, Clock, Connector, Events, Store, Unreachable
 from daemon.kinds import Tools
+from daemon.language.mistake import Mistake, Mistakes
+from daemon.language.places import near
 from daemon.language.ruleset import Ruleset, load_rules
 from daemon.schedule import Schedule
 from daemon.settings import Redactor
@@ -59,6 +63,7 @@ _GAUGES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(minutes=1)
 _CHECK_INS = timedelta(seconds=5)
 _TRACES = timedelta(seconds=5)
+_DRILLS = timedelta(seconds=5)
 _GRACE = 5.0  # seconds for messages that are being sent when we stop
 _DATABASE = "orderheal"
 CRASHED = 70
@@ -79,6 +84,10 @@ def load(paths: Sequence[Path], env: Mapping[str, str], offline: bool = False) -
     """Read and check the files; ``offline``: variables and secret files may be missing. Raises ``Mistakes``."""
     config = load_config(paths, env, offline=offline)
     ruleset = load_rules([config.rules_path], config.vocabulary())
+    names = [rule.name for rule in ruleset.rules]
+    strays = [(name, place) for name, place in config.drill_places.items() if name not in names]
+    if strays:
+        raise Mistakes([Mistake.at(place, f'drills: there is no rule "{name}"{near(name, names)}') for name, place in strays])
     return Loaded(config, ruleset, {rule.name: rule for rule in ruleset.rules}, config.redactor)
 
 
@@ -285,7 +294,7 @@ async def serve(loaded: Loaded, env: Mapping[str, str], logger: logging.Logger) 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     rates = {name: rate.per_second for name, one in loaded.config.connectors.items() if (rate := one.settings.rate)}
-    counting = CountEvents(registry, loaded.rules, loaded.config.connectors, rates)
+    counting = CountEvents(registry, loaded.rules, loaded.config.connectors, rates, loaded.config.drills)
     check_ins = CheckIns({name: rule.every for name, rule in loaded.rules.items()})
     spans = _spans(loaded.config)
     async with open_app(loaded, env, (LogEvents(logger), counting, check_ins, *([spans] if spans else []))) as app:
@@ -338,7 +347,7 @@ async def _live(
     schedule.every(_CHECK_INS, "check-ins", send_check_ins)
     pages = {"/metrics": page_of(registry), "/healthz": verdict(alive), "/readyz": verdict(ready)}
     run_cycle = spans.cycle(app.engine.run_cycle) if spans else app.engine.run_cycle
-    async with deadman(app, schedule), traces(app, schedule, spans), serving(settings.http.listen, pages) as address, schedule:
+    async with deadman(app, schedule), traces(app, schedule, spans), drills(app, schedule, logger), serving(settings.http.listen, pages) as address, schedule:
         logger.info("listening", extra={"fields": {"address": address}})
         for number in range(settings.engine.cycles):
             crew.start(f"cycle-{number + 1}", keep_on(run_cycle, cycles, outage, logger))
@@ -371,6 +380,42 @@ async def deadman(app: App, schedule: Schedule) -> AsyncIterator[None]:
         yield
     finally:
         await man.close()
+
+
+async def try_rule(app: App, rule: str, progress: Progress) -> Drilled:
+    """Drill a rule that has one, and tell how it ended. Raises ``Unreachable``."""
+    drilled = await drill(app.loaded.config.drills[rule], Range(app.connectors, app.archive, app.store, app.clock), progress)
+    app.events(drilled)
+    return drilled
+
+
+@asynccontextmanager
+async def drills(app: App, schedule: Schedule, logger: logging.Logger) -> AsyncIterator[None]:
+    """Have rules drilled that say how often; of all replicas the one whose turn it is. At the end what is planted is removed."""
+    running: dict[str, asyncio.Task[None]] = {}
+
+    async def run(rule: str) -> None:
+        try:
+            await try_rule(app, rule, lambda stage, seconds: None)
+        except Unreachable as error:
+            app.events(Trouble("a drill was broken off", {"rule": rule, "reason": str(error)}))
+        except Exception:
+            logger.exception("a drill failed by a fault of ours", extra={"fields": {"rule": rule}})
+
+    async def turn(rule: str, every: timedelta) -> None:
+        busy = rule in running and not running[rule].done()
+        if not busy and not await app.store.reserve(f"drill/{rule}", 1 / every.total_seconds(), 1, 1):
+            running[rule] = asyncio.create_task(run(rule), name=f"drill {rule}")
+
+    for rule, settings in app.loaded.config.document.drills.items():
+        if settings.every is not None:
+            schedule.every(min(_DRILLS, settings.every), f"drill {rule}", partial(turn, rule, settings.every))
+    try:
+        yield
+    finally:
+        for task in running.values():
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
 
 
 def _spans(config: Config) -> Spans | None:

@@ -24,6 +24,7 @@ from daemon.catalog import CatalogSettings
 from daemon.domain.rule import ChannelRef, Contact
 from daemon.domain.shape import Shape
 from daemon.domain.value import Place
+from daemon.engine.drill import Drill, Hand, Proof
 from daemon.engine.ports import Connector
 from daemon.kinds import Kind, Tools, discover
 from daemon.language import places
@@ -138,6 +139,21 @@ class TraceSettings(Settings):
         return url
 
 
+class DrillSettings(Settings):
+    """How a rule is tried on a synthetic object; nothing is planted anywhere but by these calls."""
+
+    plant: str = Field(description="Call that makes a broken object (drill.plant); the object's key is its one argument.")
+    remove: str = Field(description="Call that takes the object away, whatever became of it; its key is the one argument.")
+    prefix: str = Field("DRILL-", pattern=r"^[A-Za-z][A-Za-z0-9_-]{1,31}$", description="How the keys of planted objects begin.")
+    proof: Literal["healed", "told"] = Field(
+        "healed", description="healed: the object must be healed by us; told: it cannot be, and a person must be told of it."
+    )
+    within: Duration = Field(timedelta(hours=1), description="Rule time that it all may take, grace and settling included: 1h.")
+    every: Annotated[Duration, AfterValidator(_at_least("1m"))] | None = Field(
+        None, description="How often the running daemon does it, one replica each time, by the wall clock (24h); never, if left out."
+    )
+
+
 class CurrencySettings(Settings):
     """For ranking and totals only; metrics stay per currency."""
 
@@ -187,6 +203,7 @@ class Document(Settings):
     rules: RuleSettings = Field(RuleSettings(), description="Where rules are, and what is wanted otherwise here.")
     alerts: AlertSettings = Field(AlertSettings(), description="Where every problem is told besides its contact.")
     traces: TraceSettings | None = Field(None, description="Where traces of cycles and requests go; nowhere, if left out.")
+    drills: dict[str, DrillSettings] = Field({}, description="By a rule's name: how `orderheal drill` tries it.")
     currencies: CurrencySettings | None = Field(None, description="For ranking and totals only.")
     causes: list[CauseSettings] = Field([], description="Dictionary of technical texts.")
     catalog: CatalogSettings = Field(CatalogSettings(), description="What a file for `orderheal catalog push` must look like.")
@@ -218,6 +235,8 @@ class Config:
     alerts_via: str | None
     causes: tuple[CauseText, ...] = ()
     override_places: Mapping[str, Place] = field(default_factory=dict)
+    drill_places: Mapping[str, Place] = field(default_factory=dict)
+    drills: Mapping[str, Drill] = field(default_factory=dict)
     rules_tree: Mapping[str, Any] = field(default_factory=dict)
     """``rules`` as written: defaults and overrides become part of the rules' own text."""
 
@@ -299,6 +318,7 @@ class _Loading:
         self._check_fallbacks()
         alerts_via = self._alerts(document)
         causes = self._causes(document)
+        drills = {name: drill for name, each in (document.drills if document else {}).items() if (drill := self._drill(name, each))}
         if document:
             self._check_document(document)
             self._collect(document, ())
@@ -309,6 +329,7 @@ class _Loading:
             document, connectors, contacts, tuple(self._secrets), self._folder("rules", "path", document.rules.path),
             self._folder("store", "data", document.store.data), alerts_via, causes,
             {name: self._loaded.key_place((*rules, name)) for name in document.rules.overrides},
+            {name: self._loaded.key_place(("drills", name)) for name in document.drills}, drills,
             self._tree.get("rules", {}),
         )  # fmt: skip
 
@@ -468,6 +489,30 @@ class _Loading:
 
         if document.traces and not self._filled.offline and find_spec("opentelemetry") is None:
             self._wrong(("traces",), 'traces needs the extra otel, which is not installed: pip install "orderheal[otel]"', key=True)
+
+    def _drill(self, rule: str, settings: DrillSettings) -> Drill | None:
+        plant, remove = (self._hand(("drills", rule, key), getattr(settings, key)) for key in ("plant", "remove"))
+        if plant is None or remove is None:
+            return None
+        return Drill(rule, plant, remove, settings.prefix, Proof(settings.proof), settings.within)
+
+    def _hand(self, path: places.Path, written: str) -> Hand | None:
+        """A call of a connector with one parameter; ``None`` and a mistake, unless the connector itself is wrong, which is told."""
+        connector, _, call = written.partition(".")
+        if self._loaded.node(("connectors", connector)) is None:
+            self._wrong(path, f'{path[-1]}: there is no connector "{connector}"{near(connector, self._names("connectors"))}')
+            return None
+        shape = self._shapes.get(connector)
+        if shape is None:
+            return None
+        if call not in shape.calls:
+            self._wrong(path, f'{path[-1]}: "{connector}" has no call "{call}"{near(call, shape.calls)}')
+            return None
+        params = sorted(shape.calls[call].params)
+        if len(params) != 1:
+            self._wrong(path, f'{path[-1]}: "{written}" takes {", ".join(params) or "nothing"}; it must take the key alone')
+            return None
+        return Hand(connector, call, params[0])
 
     def _causes(self, document: Document | None) -> tuple[CauseText, ...]:
         causes = tuple(

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from daemon.domain.standing import Illness, Pause, RuleState
 from daemon.engine.archive import Archive, Gauges, RuleGauges, RuleRow
-from daemon.engine.events import Decided, Noticed, Requested, Resolved
+from daemon.engine.events import Decided, Drilled, Noticed, Requested, Resolved
 from daemon.telemetry.metrics import Board, CountEvents, show_process
 
 ROOT: Final = Path(__file__).parents[1]
@@ -54,10 +54,11 @@ class _One:
 def registry() -> CollectorRegistry:
     """A registry with everything that a replica shows."""
     made = CollectorRegistry()
-    count = CountEvents(made, ["r"], ["c"], {"c": 1.0})
+    count = CountEvents(made, ["r"], ["c"], {"c": 1.0}, ["r"])
     for event in (
         Requested("c", "orders", "ok", 0.1), Noticed("r", "n", "begin", "team", "sentry", "later", "rate"),
         Decided("r", "i", "k", "escalated", "refused"), Resolved("r", "i", "k", "healed", 1.0),
+        Drilled("r", "k", True, _NOW, {"detect": 1.0}),
     ):  # fmt: skip
         count(event)
     show_process(made, "1", lambda: 0)

@@ -28,6 +28,7 @@ _VERBS = {
     "rules": "rules",
     "catalog": "catalog",
     "doctor": "doctor",
+    "drill": "drill",
     "db": "db",
 }
 """Verb → the file that holds it; a file is imported when its verb is typed, so that help comes at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeAlias
 
 
@@ -111,6 +112,20 @@ class CycleEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Drilled:
+    """A drill ended at a moment of rule time. ``stages``: seconds of rule time from planting to each stage it reached; ``why`` it
+    failed. ``unreachable``: nothing was planted, since the system that plants could not be reached."""
+
+    rule: str
+    key: str
+    ok: bool
+    at: datetime
+    stages: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+    unreachable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """Something of ours or the outside went wrong and was survived; the sentence says what, the fields where."""
 
@@ -119,5 +134,5 @@ class Trouble:
 
 
 Event: TypeAlias = (
-    Requested | Scanned | Sighted | Decided | Attempted | Resolved | Noticed | GuardTripped | CycleEnded | Trouble
+    Requested | Scanned | Sighted | Decided | Attempted | Resolved | Noticed | GuardTripped | CycleEnded | Drilled | Trouble
 )

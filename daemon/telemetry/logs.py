@@ -23,6 +23,7 @@ from daemon.engine.events import (
     Attempted,
     CycleEnded,
     Decided,
+    Drilled,
     Event,
     GuardTripped,
     Noticed,
@@ -71,6 +72,10 @@ def telling(event: Event) -> Telling:
             return logging.WARNING, "guard holds the rule" if event.held else "guard lets the rule go on"
         case CycleEnded():
             return logging.DEBUG, "cycle ended"
+        case Drilled(ok=True):
+            return logging.INFO, "drill passed"
+        case Drilled():
+            return logging.ERROR, "drill failed"
         case Trouble():
             return logging.WARNING, event.sentence
 

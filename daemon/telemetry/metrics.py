@@ -28,7 +28,7 @@ from daemon.domain.notice import DeliveryState, NoticeKind
 from daemon.domain.sight import Verdict
 from daemon.domain.standing import Pause
 from daemon.engine.archive import Archive, Gauges, RuleGauges
-from daemon.engine.events import CycleEnded, Decided, Event, Noticed, Requested, Resolved, Scanned, Sighted, Trouble
+from daemon.engine.events import CycleEnded, Decided, Drilled, Event, Noticed, Requested, Resolved, Scanned, Sighted, Trouble
 from daemon.telemetry.health import Page, Serve
 
 _REQUEST_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -44,9 +44,10 @@ class CountEvents:
     """Subscriber that counts. Everything known beforehand starts at zero, so that a first increase is seen as one."""
 
     def __init__(
-        self, registry: CollectorRegistry, rules: Iterable[str] = (), connectors: Iterable[str] = (), rates: Mapping[str, float] | None = None
-    ) -> None:
-        """``rates``: requests per second that a connector may be asked at most, over all replicas."""
+        self, registry: CollectorRegistry, rules: Iterable[str] = (), connectors: Iterable[str] = (), rates: Mapping[str, float] | None = None,
+        drills: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """``rates``: requests per second that a connector may be asked at most, over all replicas. ``drills``: rules that are tried."""
         self.requests = Counter(
             "orderheal_requests",
             "Requests to outside systems.",
@@ -102,6 +103,18 @@ class CountEvents:
             buckets=_HEAL_SECONDS,
             registry=registry,
         )
+        self.drills = Gauge(
+            "orderheal_drill_timestamp_seconds",
+            "Rule time of the last drill of a rule that this replica ran, by how it ended; 0: none did so.",
+            ("rule", "result"),
+            registry=registry,
+        )
+        self.drill_stages = Gauge(
+            "orderheal_drill_stage_seconds",
+            "Rule time from planting to each stage in the last drill of a rule that this replica ran.",
+            ("rule", "stage"),
+            registry=registry,
+        )
         limits = Gauge(
             "orderheal_connector_rate_limit",
             "Requests per second that a connector is asked at most, over all replicas.",
@@ -114,6 +127,8 @@ class CountEvents:
             self._start(rule)
         for connector in connectors:
             self.failures.labels(connector)
+        for rule, result in product(drills, ("passed", "failed")):
+            self.drills.labels(rule, result)
 
     def _start(self, rule: str) -> None:
         for verdict in Verdict:
@@ -147,6 +162,8 @@ class CountEvents:
                 self.escalations.labels(event.rule, event.why).inc()
             case Resolved(resolution=Resolution.HEALED):
                 self.time_to_heal.labels(event.rule).observe(event.seconds, {"incident": event.incident})
+            case Drilled():
+                self._drilled(event)
             case Trouble():
                 self.troubles.inc()
 
@@ -155,6 +172,11 @@ class CountEvents:
         self.latency.labels(event.connector, event.operation).observe(event.seconds)
         if event.outcome in ("error", Result.UNKNOWN, Result.LATER):
             self.failures.labels(event.connector).inc()
+
+    def _drilled(self, event: Drilled) -> None:
+        self.drills.labels(event.rule, "passed" if event.ok else "failed").set(event.at.timestamp())
+        for stage, seconds in event.stages.items():
+            self.drill_stages.labels(event.rule, stage).set(seconds)
 
     def _scanned(self, event: Scanned) -> None:
         if event.failed or event.complete:
