@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from daemon.sandbox.shops import SHOPS
+from daemon.sandbox.shops import DRILL_CALLS, SHOPS
 
 CHAT: Final = "-1001000000001"
 CONTACT: Final = "integration-team"
@@ -103,8 +103,12 @@ def overlay(listen: str, every: Mapping[str, str]) -> Mapping[str, Any]:
             "kaspi": {"url": "${env:KASPI_URL}"},
             "lamoda": {"url": "${env:LAMODA_URL}", "currency": "KZT", "rate": "5/s"},
             "bitrix24": {"fingerprint": None, "rate": "5/s"},  # as the largest plan of Bitrix24 allows
+            "drill": {"type": "http", "url": "${env:DRILL_URL}", "calls": {name: _drill_call(name) for name in DRILL_CALLS}},
             "ozon": {"url": "${env:OZON_URL}"},
             "cdek": {"url": "${env:CDEK_URL}", "lag": "0s"},  # a minute of lag would be an hour of the rules' time
+        },
+        "drills": {
+            "ozon-order-not-sent": {"plant": "drill.plant", "remove": "drill.remove", "within": "2h"},
         },
         "contacts": {
             CONTACT: {"channels": [{"via": "telegram", "chat": CHAT}]},
@@ -113,6 +117,11 @@ def overlay(listen: str, every: Mapping[str, str]) -> Mapping[str, Any]:
             "cdek-support": {"hours": "24/7"},
         },
     }
+
+
+def _drill_call(name: str) -> Mapping[str, Any]:
+    """A call of the sandbox that plants or removes an order for a drill."""
+    return {"method": "POST", "path": f"/drill/{name}", "body": {"id": "${id}"}, "idempotent": True, "done": "status == 200"}
 
 
 def write_environment(folder: Path, environment: Mapping[str, str]) -> Path:

@@ -93,6 +93,9 @@ SHOPS: Final = (
 LOGISTIC: Final = "logistic"
 """The connector of the database in which deliveries are worked off."""
 
+DRILL_CALLS: Final = ("plant", "plant_hopeless", "remove")
+"""What drills may ask of the sandbox, each with a key."""
+
 DATABASES: Final[Mapping[str, str]] = {shop.name: shop.database for shop in SHOPS} | {LOGISTIC: "logistic_v2"}
 """Every database of the world by whose it is: what it is called on its server."""
 
@@ -233,7 +236,8 @@ def shapes() -> Mapping[str, Shape]:
     databases = {shop.connector: Shape(records={"orders": ORDERS, "order_copies": COPIES}) for shop in SHOPS}
     services = {shop.service: Shape(calls=shop.calls) for shop in SHOPS}
     others = {system.name: system.shape for system in systems().values()}
-    return {**databases, **services, **others, "telegram": Shape(channel=True), "sentry": Shape(channel=True)}
+    drills = Shape(calls={name: Call(frozenset({"id"}), idempotent=True) for name in DRILL_CALLS})
+    return {**databases, **services, **others, "drill": drills, "telegram": Shape(channel=True), "sentry": Shape(channel=True)}
 
 
 def shop_world(start: datetime, on_change: Callable[[Change], None] = lambda change: None) -> World:

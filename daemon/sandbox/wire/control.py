@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from daemon.sandbox.wire import drill
+from daemon.sandbox.wire.listener import See
 from daemon.sandbox.world import World
 
 _SHOWN = 200
@@ -70,8 +72,8 @@ def _rows(rows: list[tuple[Any, ...]]) -> str:
     return "".join("<tr>" + "".join(f"<td><pre>{escape(str(cell))}</pre>" for cell in row) + "</tr>" for row in rows)
 
 
-def application(world: World) -> web.Application:
-    """``GET /`` for people, ``GET /state`` for programs."""
+def application(world: World, see: See) -> web.Application:
+    """``GET /`` for people, ``GET /state`` for programs, ``POST /drill/…`` for drills."""
 
     async def people(request: web.Request) -> web.Response:
         return web.Response(text=page(world), content_type="text/html")
@@ -82,4 +84,5 @@ def application(world: World) -> web.Application:
     app = web.Application()
     app.router.add_get("/", people)
     app.router.add_get("/state", programs)
+    drill.extend(app, see)
     return app

@@ -53,7 +53,7 @@ class Sandbox:
         self._others = {name: Listener(partial(wire.application, self.see, self._token)) for name, wire in self._wires.items()}
         self._telegram = Listener(partial(telegram.application, f"1:{self._token}", self._chat))
         self._sentry = Listener(partial(sentry.application, _PROJECT, self._token, self._event))
-        self._control = Listener(partial(control.application, self.world))
+        self._control = Listener(partial(control.application, self.world, self.see))
 
     @property
     def systems(self) -> Mapping[str, Gate | Listener]:
@@ -77,6 +77,7 @@ class Sandbox:
             names |= wire.environment(self._others[name].url, self._token)
         return names | {
             f"{LOGISTIC}_V2_URL".upper(): self._gates[LOGISTIC].url,
+            "DRILL_URL": self._control.url,
             "TELEGRAM_URL": self._telegram.url,
             "TELEGRAM_TOKEN": f"1:{self._token}",
             "SENTRY_DSN": self._sentry.url.replace("://", f"://{self._token}@") + f"/{_PROJECT}",
