@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.cli.conftest import Shop
+from tests.cli.conftest import Orderheal, Shop
 from tests.cli.test_run import replica
 
 TOKEN = "canary-91ab-collector"
@@ -69,3 +70,21 @@ def test_without_a_collector_it_heals_all_the_same(shop: Shop) -> None:
         daemon.signal(15)
         assert daemon.ended() == 0
     assert shop.sql("SELECT sent FROM orders WHERE id = 'OZ-1'") == [("78",)]
+
+
+@pytest.mark.parametrize("url", ["collector:4318/v1/traces", "https://u:p@collector/v1/traces", "ftp://collector"])
+def test_an_address_that_is_none_is_a_line_at_its_place(url: str, shop: Shop, orderheal: Orderheal) -> None:
+    configure(shop, url)
+    said = orderheal("status")
+    assert said.code == 2
+    assert "must be an http or https URL without user and fragment" in said.err
+
+
+def test_without_the_extra_a_line_says_how_to_get_it(shop: Shop, orderheal: Orderheal, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(shop, "http://127.0.0.1:1/v1/traces")
+    monkeypatch.setenv("TRACE_KEY", TOKEN)
+    monkeypatch.setattr("daemon.config.find_spec", lambda name: None)
+    said = orderheal("status")
+    assert said.code == 2
+    assert 'pip install "orderheal[otel]"' in said.err
+    assert ": traces needs the extra otel" in said.err
