@@ -62,7 +62,7 @@ class Cluster:
 
     def follow(self, path: str) -> subprocess.Popen[str]:
         """A process that prints the events of a watch, one a line, until it is ended."""
-        command = [found("kubectl"), "get", "--raw", path]
+        command: list[str | Path] = [found("kubectl"), "get", "--raw", path]
         return subprocess.Popen(command, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def _ran(self, program: str, arguments: Sequence[str | Path], given: str | None = None) -> str:

@@ -96,7 +96,7 @@ class Kubelet:
 
     def _mount(self, pod: Manifest, folder: Path) -> dict[str, str]:
         """Write the projected volume `config`, as the ConfigMaps are at this moment."""
-        files = {}
+        files: dict[str, str] = {}
         for source in (source for each in pod["spec"].get("volumes", ()) for source in each.get("projected", {}).get("sources", ())):
             wanted = source.get("configMap", {})
             data = self.cluster.get("configmap", wanted["name"], "--namespace", pod["metadata"]["namespace"])["data"] if wanted else {}

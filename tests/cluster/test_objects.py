@@ -10,6 +10,7 @@ import yaml
 from tests.chart.conftest import SETS, VALUES
 from tests.chart.readme import CHART
 from tests.cluster.control_plane import Cluster, Refused
+from tests.cluster.kubelet import Manifest
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -20,13 +21,14 @@ GIVEN = [{"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metada
 @pytest.fixture(scope="module")
 def operators(cluster: Cluster) -> Cluster:
     """The cluster, with kinds of operators by name only, whose fields tests/chart judges, and what the values of a set refer to."""
-    kinds = [definition(*version.split("/"), kind) for version, kinds in OPERATORS.items() for kind in kinds]
+    kinds = [definition(version, kind) for version, kinds in OPERATORS.items() for kind in kinds]
     cluster.kubectl("apply", "--filename", "-", given=yaml.safe_dump_all([*kinds, *GIVEN]))
     cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{each['metadata']['name']}" for each in kinds))
     return cluster
 
 
-def definition(group: str, version: str, kind: str) -> dict[str, dict[str, str]]:
+def definition(api: str, kind: str) -> Manifest:
+    group, version = api.split("/")
     plural = f"{kind.lower()}s"
     anything = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     spec = {
@@ -36,7 +38,7 @@ def definition(group: str, version: str, kind: str) -> dict[str, dict[str, str]]
     return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": f"{plural}.{group}"}, "spec": spec}
 
 
-def rendered(cluster: Cluster, namespace: str, values: str) -> list[dict[str, object]]:
+def rendered(cluster: Cluster, namespace: str, values: str) -> list[Manifest]:
     """The objects of a set of values, hooks too, as helm renders them for what this API server serves."""
     text = cluster.helm("template", "shop", CHART, "--dry-run=server", "--namespace", namespace, "--values", VALUES / f"{values}.yaml")
     return [each for each in yaml.safe_load_all(text) if each]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster.conftest import DAEMON, NAME, Release
 from tests.cluster.control_plane import Refused
+from tests.cluster.kubelet import Manifest
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -48,7 +49,7 @@ def test_no_token_is_mounted_where_the_api_server_would_mount_one(installed: Rel
     other = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other"}, "spec": {"containers": [{"name": "other", "image": "other"}]}}
     installed.kubectl("apply", "--filename", "-", given=json.dumps(other))
 
-    def mounts(pod: dict[str, dict[str, list[dict[str, list[dict[str, str]]]]]]) -> set[str]:
+    def mounts(pod: Manifest) -> set[str]:
         spec = pod["spec"]
         return {mount["mountPath"] for each in (*spec.get("initContainers", ()), *spec["containers"]) for mount in each.get("volumeMounts", ())}
 
