@@ -331,7 +331,7 @@ def test_notes_name_the_variables_that_the_configuration_asks_for(chart: Chart) 
 
 @pytest.mark.parametrize("page", ["install.md", "install.ru.md"])
 def test_the_values_of_the_guide_render(chart: Chart, tmp_path: Path, page: str) -> None:
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(r"^```yaml values\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.DOTALL | re.MULTILINE)
     (tmp_path / "values.mine.yaml").write_text(block)
     found = chart.render("least", "--values", str(tmp_path / "values.mine.yaml"), "--set", "networkPolicy.enabled=true")
     assert found.of("ServiceMonitor")
