@@ -176,8 +176,9 @@ def lives(folder: Path, env: dict[str, str], store: Database, erp: Database, ser
     daemon = Replica(folder / "config.yaml", env)
     try:
         store.until(
-            """SELECT count(*) FILTER (WHERE resolution = 'healed') = 2 AND count(*) FILTER (WHERE phase = 'escalated') >= 1
-                      AND (SELECT count(*) FROM dispatch WHERE state = 'done') >= 1 FROM incident"""
+            """SELECT count(*) FILTER (WHERE resolution = 'healed') = 2 AND count(*) FILTER (WHERE phase = 'escalated' AND key = 'A-14') = 1
+                      AND (SELECT count(*) FILTER (WHERE state = 'done') >= 1 AND count(*) FILTER (WHERE state = 'pending') = 0 FROM dispatch)
+               FROM incident"""
         )
         daemon.stop()
     finally:
