@@ -8,7 +8,8 @@ runs `initdb` and `pg_ctl` itself:
 
 PostgreSQL refuses to run as root. Run by root, the server gets a fresh folder outside any home, made here, with a
 copy of the server files, and runs as `nobody`; the folder that was asked for then holds a link to it. No other folder
-changes.
+changes. Where the data lie too deep for a socket, which has room for some hundred bytes of path, the socket alone lies
+elsewhere while the server runs.
 
 Whoever uses a server holds a shared lock beside its data, which the kernel drops however the user ends. The last one
 out stops the server. After a kill -9 it stays up: the next user of the same data takes it over, and the next fresh
@@ -37,6 +38,7 @@ _PREFIX: Final = "orderheal-pg-"
 _SERVER_USER: Final = "nobody"  # exists on every Unix, owns nothing, and needs no useradd
 _OUTSIDE_HOMES: Final = Path("/var/tmp")  # noqa: S108 - kept over a reboot; what is made in it is made by mkdtemp
 _SOCKET_PATH_MAX: Final = 103  # bytes of sockaddr_un.sun_path without its end: 108 on Linux, 104 on macOS
+_SOCKETS: Final = Path("/tmp")  # noqa: S108 - short on every machine; what is made in it is made by mkdtemp
 _PORT: Final = 5432  # names the socket's file, no port is opened
 _TIMEOUT: Final = 60  # seconds, for pg_ctl to see the server ready or stopped
 # Nothing of the machine's own locale, zone or PG* variables may change what a query answers.
@@ -50,7 +52,7 @@ _INITDB: Final = (
     "--builtin-locale=C.UTF-8",
     "--no-instructions",
 )
-_SERVER: Final = "-h '' -k . -c unix_socket_permissions=0700 -c max_connections=200 -c timezone=UTC -c log_timezone=UTC"
+_SERVER: Final = "-h '' -c unix_socket_permissions=0700 -c max_connections=200 -c timezone=UTC -c log_timezone=UTC"
 _NOT_DURABLE: Final = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
 
@@ -60,19 +62,24 @@ class EmbeddedError(Exception):
 
 @dataclass(frozen=True)
 class EmbeddedPostgres:
-    """A running server, reached through the socket in its own data folder, which only its user (and root) can enter."""
+    """A running server, reached through a socket in a folder that only its user (and root) can enter."""
 
     cluster: Path
 
     @property
     def pid(self) -> int:
         """The postmaster's process id, as PostgreSQL itself notes it."""
-        return int((self.cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+        return int(self._noted(1))
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of its socket: that of its data, or where this is too deep for a socket, a short one made for it."""
+        return self.cluster / self._noted(5)
 
     def dsn(self, database: str = "postgres") -> str:
         """The address of one database as a URL, for libpq and SQLAlchemy alike."""
         return (
-            f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self.cluster), safe='')}&port={_PORT}"
+            f"postgresql://postgres@/{quote(database, safe='')}?host={quote(str(self.sockets), safe='')}&port={_PORT}"
         )
 
     def create_database(self, name: str, template: str | None = None) -> str:
@@ -87,6 +94,10 @@ class EmbeddedPostgres:
     def drop_database(self, name: str) -> None:
         """Drop a database and end the connections to it; a missing one is fine."""
         self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _noted(self, line: int) -> str:
+        # https://www.postgresql.org/docs/current/storage-file-layout.html has the lines of postmaster.pid
+        return (self.cluster / "postmaster.pid").read_text().split("\n")[line - 1]
 
     def _run(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
@@ -208,18 +219,22 @@ def _home(data: Path) -> Path:
 
 def _ensure_running(home: Path, durable: bool) -> EmbeddedPostgres:
     server = EmbeddedPostgres(home / "data")
-    longest = len(os.fsencode(server.cluster / f".s.PGSQL.{_PORT}"))
-    if longest > _SOCKET_PATH_MAX:
-        excess = longest - _SOCKET_PATH_MAX
-        raise EmbeddedError(
-            f"{home} is {excess} bytes too long to hold a socket: choose a shorter store.data or TMPDIR"
-        )
     if not server.cluster.exists():
         _init(home, server.cluster)
     if not _running(home):
-        options = _SERVER if durable else f"{_SERVER} {_NOT_DURABLE}"
+        options = f"{_SERVER} -k {_socket_folder(server.cluster)}{'' if durable else ' ' + _NOT_DURABLE}"
         _pg_ctl(home, "start", "--log", str(home / "data" / "log"), "--options", options)
     return server
+
+
+def _socket_folder(cluster: Path) -> str:
+    """Where the server is to put its socket, seen from its data: beside them, or in a folder whose path is short enough."""
+    if len(os.fsencode(cluster / f".s.PGSQL.{_PORT}")) <= _SOCKET_PATH_MAX:
+        return "."
+    folder = tempfile.mkdtemp(prefix="orderheal-socket-", dir=_SOCKETS)
+    if _as_root():
+        shutil.chown(folder, _SERVER_USER)
+    return folder
 
 
 def _init(home: Path, cluster: Path) -> None:
@@ -236,8 +251,12 @@ def _init(home: Path, cluster: Path) -> None:
 
 
 def _stop(home: Path) -> None:
-    if (home / "data").exists() and _running(home):
+    cluster = home / "data"
+    if cluster.exists() and _running(home):
+        sockets = EmbeddedPostgres(cluster).sockets
         _pg_ctl(home, "stop", "--mode", "fast")
+        if sockets != cluster:
+            shutil.rmtree(sockets, ignore_errors=True)
 
 
 def _running(home: Path) -> bool:

@@ -200,15 +200,22 @@ def test_a_server_that_cannot_start_says_why_in_one_line(scratch: Path, monkeypa
     assert list(scratch.iterdir()) == []
 
 
-def test_a_folder_too_deep_for_a_socket_is_refused_with_the_remedy(
-    scratch: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
+def test_data_too_deep_for_a_socket_have_it_elsewhere_and_only_while_it_is_served(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
-    deep = scratch / ("d" * 80)
-    deep.mkdir()
+    deep, short = scratch / ("d" * 80), scratch / "s"
+    for folder in (deep, short):
+        folder.mkdir(mode=0o755)
     monkeypatch.setattr(embedded, "_OUTSIDE_HOMES", deep)
+    monkeypatch.setattr(embedded, "_SOCKETS", short)
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
-    with pytest.raises(EmbeddedError, match=r"too long.*shorter store\.data"), start_embedded():
-        pass
+    with start_embedded(deep / "kept" if kept else None, durable=False) as server:
+        assert answer(server.dsn(), "SELECT 1") == 1
+        assert server.cluster.is_relative_to(deep)
+        assert server.sockets.parent == short
+        assert server.sockets.stat().st_mode & 0o777 == 0o700
+    assert list(short.iterdir()) == []
 
 
 def test_without_the_package_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
