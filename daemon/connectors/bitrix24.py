@@ -504,7 +504,7 @@ class Bitrix24Connector:
         answers: dict[str, Answer] = dict.fromkeys(keys, Unknown("an empty key is never asked"))
         askable = [key for key in answers if key.strip() and (by != "id" or _DEAL_ID.fullmatch(key))]
         if by == "id":
-            answers |= {key: Unknown("is no number of a deal") for key in answers if key.strip()}
+            answers |= {key: Unknown(f'"{key}" is no number of a deal') for key in answers if key.strip()}
         if not askable:
             return answers
         witness = await self._witness()

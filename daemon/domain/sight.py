@@ -124,7 +124,7 @@ def _conjunction(clauses: tuple[Clause, ...], scope: Scope) -> tuple[bool | Unkn
     because = tuple(_because(clause, value) for clause, value in values)
     if any(value is False for _, value in values):
         return False, because
-    doubt = next((reason.reason for reason in because if reason.value is None), None)
+    doubt = next((f"{reason.text}: {reason.reason}" for reason in because if reason.value is None), None)
     return (True if doubt is None else Unknown(doubt)), because
 
 
@@ -132,7 +132,7 @@ def _because(clause: Clause, value: Value) -> Because:
     if isinstance(value, bool):
         return Because(clause.expr.text, value)
     reason = value.reason if isinstance(value, Unknown) else "gave neither true nor false"
-    return Because(clause.expr.text, None, f"{clause.expr.text}: {reason}")
+    return Because(clause.expr.text, None, reason)
 
 
 def unreadable_field(record: Record) -> str | None:

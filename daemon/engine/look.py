@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from daemon.domain.incident import Incident
 from daemon.domain.rule import Lookup, ResolveOn, Rule
@@ -29,6 +30,8 @@ from daemon.engine.ports import Connector
 
 MutableScope = dict[str, Value]
 Wanted = Callable[[Mapping[str, Value], frozenset[str]], bool]
+
+_NOT_ASKED: Final = "not asked, another clause had settled it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ async def _enrich(
     for lookup in lookups:
         asking = [scope for scope in scopes if wanted(scope, known)]
         for scope in scopes:
-            scope[lookup.name] = Unknown("not asked")
+            scope[lookup.name] = Unknown(_NOT_ASKED)
         await _look_up(lookup, asking, connectors[lookup.connector], fresh)
         known |= {lookup.name}
 
@@ -198,7 +201,7 @@ def _keys(lookup: Lookup, scope: Mapping[str, Value]) -> tuple[str, ...] | Unkno
         for one in value if isinstance(value, list | tuple) else (value,):
             key = normal_key(one)
             if isinstance(key, Unknown):
-                return Unknown(f"{lookup.name}: {key.reason}")
+                return key
             found.append(key)
     return tuple(dict.fromkeys(found))
 
@@ -209,15 +212,14 @@ def _answered(lookup: Lookup, answers: Sequence[Answer | None]) -> Value:
     for answer in answers:
         match answer:
             case None:
-                return Unknown(f"{lookup.name}: a key was not answered")
-            case Unknown(reason):
-                return Unknown(f"{lookup.name}: {reason}")
+                return Unknown("a key was not answered")
+            case Unknown():
+                return answer
             case Present(some):
                 records.extend(some)
     if lookup.many:
         return records
-    one = one_record(records)
-    return Unknown(f"{lookup.name}: {one.reason}") if isinstance(one, Unknown) else one
+    return one_record(records)
 
 
 def _facts(rule: Rule, scope: Mapping[str, Value], connectors: Mapping[str, Connector]) -> Mapping[str, Value]:
@@ -225,7 +227,7 @@ def _facts(rule: Rule, scope: Mapping[str, Value], connectors: Mapping[str, Conn
     lookups = {lookup.name: lookup for lookup in (*rule.detect.lookups, *(rule.diagnose.lookups if rule.diagnose else ()))}
     facts: dict[str, Value] = {}
     for name, value in scope.items():
-        if name == "now" or (isinstance(value, Unknown) and name in lookups and value.reason == "not asked"):
+        if name == "now" or (isinstance(value, Unknown) and name in lookups and value.reason == _NOT_ASKED):
             continue
         if name in lookups:
             found = lookups[name]
