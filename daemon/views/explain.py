@@ -198,6 +198,8 @@ def _probed(one: Probed, zone: tzinfo) -> Iterator[Line]:
 
 def _verdict(seen: Sighting) -> str:
     match seen.verdict:
+        case Verdict.UNKNOWN if any(one.value is False for one in seen.because):
+            return "seen, not ours"  # one false clause is enough: what another could not tell does not matter
         case Verdict.GONE:
             return "seen, not ours" if seen.because else f"seen, {seen.reason}"
         case Verdict.CLEAN:

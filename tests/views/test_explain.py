@@ -82,6 +82,11 @@ async def test_seen_but_not_ours_says_which_clause_is_false() -> None:
     assert "  `paid` is false" in text
 
 
+async def test_not_ours_stays_so_whatever_another_clause_could_not_tell() -> None:
+    text = await said(Table({**row(paid=False), "bitrix_order_id": Unknown("is no text")}), "OZ-1")
+    assert text[0] == "ozon-order-not-sent / OZ-1: seen, not ours"
+
+
 async def test_a_healthy_one_is_found_by_any_of_its_keys() -> None:
     text = await said(Table(row(sent="77")), "M-1")
     assert text[0] == "ozon-order-not-sent / OZ-1: seen, healthy"
