@@ -100,7 +100,7 @@ async def _demo(server: EmbeddedPostgres, folder: Path, setting: Setting, out: C
         if keep:
             _addresses(out, setting, environment, sandbox.control, folder / "daemon.log")
             _commands(out, setting, write_environment(folder, environment))
-            await _stay(daemon)
+            await _stay(out, setting, daemon)
         return picture
 
 
@@ -177,10 +177,14 @@ def _with_log(told: str, log: Log) -> str:
     return "\n".join((f"{told}; its last lines:", *log.raw))
 
 
-async def _stay(daemon: Process) -> None:
-    """Until the daemon ends, or somebody interrupts."""
+async def _stay(out: Console, setting: Setting, daemon: Process) -> None:
+    """Until somebody interrupts. Who kills the daemon to see another one go on finds the shop still there."""
     with suppress(asyncio.CancelledError):
-        await daemon.wait()
+        ended = await daemon.wait()
+        how = f"was killed by signal {-ended}" if ended < 0 else f"ended with exit code {ended}"
+        out.print(f"\nThe daemon {how}. All else stays up; another one goes on where it was, in the other terminal:")
+        out.print(f"  orderheal run {_configs(setting)}", markup=False, soft_wrap=True)
+        await asyncio.get_running_loop().create_future()
 
 
 def _addresses(out: Console, setting: Setting, environment: Mapping[str, str], control: str, log: Path) -> None:
@@ -201,9 +205,12 @@ def _addresses(out: Console, setting: Setting, environment: Mapping[str, str], c
 
 def _commands(out: Console, setting: Setting, variables: Path) -> None:
     """How to try the commands on the running demo in a second terminal."""
-    configs = " ".join(f"--config {shlex.quote(str(path))}" for path in setting.configs)
     out.print("\nIn another terminal, in this folder:")
-    out.print(f"  set -a; . {shlex.quote(str(variables))}; set +a; orderheal status {configs}", markup=False, soft_wrap=True)
+    out.print(f"  set -a; . {shlex.quote(str(variables))}; set +a; orderheal status {_configs(setting)}", markup=False, soft_wrap=True)
+
+
+def _configs(setting: Setting) -> str:
+    return " ".join(f"--config {shlex.quote(str(path))}" for path in setting.configs)
 
 
 def _rule_time(timescale: Timescale) -> Callable[[], datetime]:

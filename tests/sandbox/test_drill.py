@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -65,17 +67,27 @@ async def test_nothing_without_the_mark_is_touched(path: str, body: bytes, sandb
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_demo_that_stays_up_is_drilled_from_another_terminal() -> None:
+def test_the_demo_that_stays_up_is_drilled_from_another_terminal_and_outlives_its_daemon() -> None:
     with demo("--keep") as (process, _):
         assert process.stdout is not None
         command = next(line for line in process.stdout if "orderheal status" in line)
-        script = command.replace("orderheal status", f"{sys.executable} -m daemon drill ozon-order-not-sent --json")
-        said = subprocess.run(["sh", "-c", script], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+        drilled = other_terminal(command.replace("orderheal status", "orderheal drill ozon-order-not-sent --json"))
+        (daemon,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(daemon), signal.SIGKILL)
+        assert any("was killed by signal 9" in line for line in process.stdout)
+        after = other_terminal(command.replace("orderheal status", "orderheal incidents list --json"))
         process.terminate()
         process.stdout.read()
         process.wait()
-    assert said.returncode == 0, said.stderr
-    told = json.loads(said.stdout)
+    assert drilled.returncode == 0, drilled.stderr
+    told = json.loads(drilled.stdout)
     print(told)
     assert list(told["stages"]) == ["detect", "act", "prove"]
     assert told["stages"]["prove"] <= 2 * 3600
+    assert json.loads(after.stdout), after.stderr
+
+
+def other_terminal(command: str) -> subprocess.CompletedProcess[str]:
+    """What the demo prints to be pasted."""
+    script = command.replace("; orderheal ", f"; {sys.executable} -m daemon ")
+    return subprocess.run(["sh", "-c", script], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
