@@ -141,15 +141,8 @@ def _broken(rule: Rule, incident: Incident, now: datetime) -> Decision:
 
 def _marked(rule: Rule, incident: Incident, now: datetime) -> Decision | None:
     """Marks stop acts and messages, never looking; each is over at its end or when the subject is seen well."""
-    marks = incident.marks
-    for author, until, why in (
-        (marks.excluded_by, marks.excluded_until, Why.EXCLUDED),
-        (marks.dismissed_by, marks.dismissed_until, Why.DISMISSED),
-        (marks.claimed_by, marks.claimed_until, Why.CLAIMED),
-    ):
-        if author:
-            return Wait(until or now + rule.every, why, detail=author)
-    return None
+    mark = next(iter(incident.marks.in_force(now)), None)
+    return Wait(mark.until or now + rule.every, mark.why, detail=mark.author) if mark else None
 
 
 def _settling(incident: Incident) -> datetime | None:

@@ -102,6 +102,15 @@ class StepState:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What one person said of an incident; without ``until`` it holds until the subject is seen well."""
+
+    why: Why
+    author: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Marks:
     """What people said, beside the phase, with author and end: they stop acts and messages, never looking (section 2a)."""
 
@@ -112,6 +121,15 @@ class Marks:
     excluded_by: str | None = None
     excluded_until: datetime | None = None
     reason: str = ""
+
+    def in_force(self, now: datetime) -> tuple[Mark, ...]:
+        """Those whose end has not come, what lasts longest first."""
+        every = (
+            (Why.EXCLUDED, self.excluded_by, self.excluded_until),
+            (Why.DISMISSED, self.dismissed_by, self.dismissed_until),
+            (Why.CLAIMED, self.claimed_by, self.claimed_until),
+        )
+        return tuple(Mark(why, author, until) for why, author, until in every if author and (until is None or until > now))
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,13 +248,7 @@ def _needs_person(incident: Incident) -> bool:
 
 def _silenced(incident: Incident, now: datetime) -> bool:
     """Claimed, dismissed or excluded: no messages, but those about a deadline."""
-    marks = incident.marks
-    said = (
-        (marks.claimed_by, marks.claimed_until),
-        (marks.dismissed_by, marks.dismissed_until),
-        (marks.excluded_by, marks.excluded_until),
-    )
-    return any(author and (until is None or until > now) for author, until in said)
+    return bool(incident.marks.in_force(now))
 
 
 def _spoken_for(desk: _Desk, incident: Incident) -> bool:

@@ -213,7 +213,8 @@ def applied(rule: Rule, incident: Incident, decision: Decision, now: datetime) -
             waited = waiting(incident, begins, now) if begins else incident
             if why in (Why.SETTLING, Why.WAITING):
                 until += _age_of_look(incident, now)
-            return replace(waited, why=why, due=max(now, min(until, soon, *_ends_of_marks(incident))))
+            ends = [mark.until for mark in incident.marks.in_force(now) if mark.until]
+            return replace(waited, why=why, due=max(now, min(until, soon, *ends)))
         case Escalate(why, quarantine):
             phase = Phase.QUARANTINED if quarantine else Phase.ESCALATED
             return replace(incident, phase=phase, why=why, due=max(now, soon))
@@ -226,11 +227,6 @@ def applied(rule: Rule, incident: Incident, decision: Decision, now: datetime) -
 def _age_of_look(incident: Incident, now: datetime) -> timedelta:
     """How far a look is dated back: one that must be dated after a moment can only be had so much later (law 9)."""
     return max(now - (incident.last or now), timedelta(0))
-
-
-def _ends_of_marks(incident: Incident) -> tuple[datetime, ...]:
-    marks = incident.marks
-    return tuple(end for end in (marks.claimed_until, marks.dismissed_until, marks.excluded_until) if end)
 
 
 def _closed(rule: Rule, incident: Incident, resolution: Resolution, why: Why, now: datetime) -> Incident:

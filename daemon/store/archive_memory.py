@@ -206,13 +206,7 @@ def _pressing(one: Incident, now: datetime) -> Iterator[str]:
 
 
 def _needs_person(one: Incident, now: datetime) -> bool:
-    marks = (
-        (one.marks.claimed_by, one.marks.claimed_until),
-        (one.marks.dismissed_by, one.marks.dismissed_until),
-        (one.marks.excluded_by, one.marks.excluded_until),
-    )
-    marked = any(author is not None and (until is None or until > now) for author, until in marks)
-    return one.phase in (Phase.ESCALATED, Phase.QUARANTINED) and not marked
+    return one.phase in (Phase.ESCALATED, Phase.QUARANTINED) and not one.marks.in_force(now)
 
 
 def _meant(one: Incident, text: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from daemon.domain.attempt import Attempt
-from daemon.domain.incident import Incident
+from daemon.domain.incident import Incident, Mark
 from daemon.engine.archive import Archive, Entry, Told
 from daemon.views.request import answered, curl
 from daemon.views.text import Line, away, columns, moment, shown, span, visible
@@ -61,7 +61,8 @@ def list_lines(incidents: Sequence[Incident], now: datetime) -> Iterator[Line]:
 def _row(one: Incident, now: datetime) -> tuple[str, ...]:
     state = one.resolution.value if one.resolution and not one.live else one.phase.value
     value = f"{one.value.amount} {one.value.currency}" if one.value else "—"
-    why = f"{one.why} ({one.marks.claimed_by})" if one.marks.claimed_by else one.why.value
+    mark = next(iter(one.marks.in_force(now)), None)
+    why = f"{mark.why} ({mark.author})" if mark else one.why.value
     return (
         short(one.id), one.rule, one.key, state, why, one.cause or "—", span((one.ended or now) - one.opened),
         away(one.due, now), away(one.deadline, now), value,
@@ -92,21 +93,14 @@ def _facts(one: Incident, now: datetime, zone: tzinfo) -> list[tuple[str, str]]:
         ("attempts", str(one.total)),
     ]
     extra = [("cause", one.cause or ""), ("deadline", moment(one.deadline, zone) if one.deadline else "")]
-    extra += [(mark, text) for mark, text in _marks(one, zone)]
+    extra += [_mark(mark, one.marks.reason, zone) for mark in one.marks.in_force(now)]
     extra += [("ended", moment(one.ended, zone) if one.ended else ""), ("relapses", str(one.relapses or ""))]
     return rows + [(name, text) for name, text in extra if text]
 
 
-def _marks(one: Incident, zone: tzinfo) -> Iterator[tuple[str, str]]:
-    marks = one.marks
-    for name, author, until in (
-        ("claimed", marks.claimed_by, marks.claimed_until),
-        ("dismissed", marks.dismissed_by, marks.dismissed_until),
-        ("excluded", marks.excluded_by, marks.excluded_until),
-    ):
-        if author:
-            end = f" until {moment(until, zone)}" if until else ""
-            yield name, f"by {author}{end}{': ' + marks.reason if marks.reason else ''}"
+def _mark(mark: Mark, reason: str, zone: tzinfo) -> tuple[str, str]:
+    end = f" until {moment(mark.until, zone)}" if mark.until else ""
+    return mark.why.value, f"by {mark.author}{end}{': ' + reason if reason else ''}"
 
 
 def _facts_lines(one: Incident, zone: tzinfo) -> Iterator[Line]:

@@ -18,7 +18,7 @@ _LATE = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Bunch:
-    """Incidents of one rule that share phase and why."""
+    """Incidents of one rule that share phase and why. ``author``: the person who set them aside."""
 
     rule: str
     phase: str
@@ -28,7 +28,7 @@ class Bunch:
     due: datetime | None
     deadline: datetime | None
     value: dict[str, Decimal]
-    claimed_by: str = ""
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Status:
     now: datetime
     needs_you: tuple[Bunch, ...]
     working: tuple[Bunch, ...]
+    aside: tuple[Bunch, ...]
     held: tuple[tuple[str, Held], ...]
     ill: tuple[Illness, ...]
     failing: tuple[tuple[str, str], ...]
@@ -74,12 +75,15 @@ def status(
     undelivered: Sequence[Told],
 ) -> Status:
     """The screen out of what the archive gave. Rule time."""
-    bunches = _bunched(incidents)
+    bunches = _bunched(incidents, now)
+    aside = tuple(bunch for bunch in bunches if bunch.author)
+    ours = [bunch for bunch in bunches if not bunch.author]
     active = [rule for rule in rules if rule.active]
     return Status(
         now=now,
-        needs_you=tuple(bunch for bunch in bunches if _needs(bunch)),
-        working=tuple(bunch for bunch in bunches if not _needs(bunch)),
+        needs_you=tuple(bunch for bunch in ours if _needs(bunch)),
+        working=tuple(bunch for bunch in ours if not _needs(bunch)),
+        aside=aside,
         held=tuple((rule.name, rule.state.held) for rule in active if rule.state.held),
         ill=tuple(illnesses),
         failing=tuple((rule.name, rule.state.failed) for rule in active if rule.state.failed),
@@ -91,7 +95,7 @@ def status(
 
 
 def _needs(bunch: Bunch) -> bool:
-    return bunch.phase in (Phase.ESCALATED, Phase.QUARANTINED, Phase.PARKED) and not bunch.claimed_by
+    return bunch.phase in (Phase.ESCALATED, Phase.QUARANTINED, Phase.PARKED)
 
 
 def _not_looked(rules: Iterable[RuleRow], now: datetime) -> Iterator[tuple[str, datetime | None]]:
@@ -101,16 +105,18 @@ def _not_looked(rules: Iterable[RuleRow], now: datetime) -> Iterator[tuple[str, 
             yield rule.name, last
 
 
-def _bunched(incidents: Iterable[Incident]) -> list[Bunch]:
+def _bunched(incidents: Iterable[Incident], now: datetime) -> list[Bunch]:
     groups: dict[tuple[str, str, str, str], list[Incident]] = {}
     for incident in incidents:
-        words = (incident.rule, incident.phase.value, incident.why.value, incident.marks.claimed_by or "")
+        mark = next(iter(incident.marks.in_force(now)), None)
+        why, author = (mark.why, mark.author) if mark else (incident.why, "")
+        words = (incident.rule, incident.phase.value, why.value, author)
         groups.setdefault(words, []).append(incident)
     return [_bunch(words, group) for words, group in sorted(groups.items())]
 
 
 def _bunch(words: tuple[str, str, str, str], group: Sequence[Incident]) -> Bunch:
-    rule, phase, why, claimed_by = words
+    rule, phase, why, author = words
     value: dict[str, Decimal] = {}
     for incident in group:
         if incident.value:
@@ -118,7 +124,7 @@ def _bunch(words: tuple[str, str, str, str], group: Sequence[Incident]) -> Bunch
     return Bunch(
         rule, phase, why, len(group), min(incident.opened for incident in group),
         min((incident.due for incident in group if incident.due), default=None),
-        min((incident.deadline for incident in group if incident.deadline), default=None), value, claimed_by,
+        min((incident.deadline for incident in group if incident.deadline), default=None), value, author,
     )  # fmt: skip
 
 
@@ -130,6 +136,7 @@ def lines(answer: Status, zone: tzinfo) -> Iterator[Line]:
     if not answer.calls_you:
         yield Line("Nothing needs you.", "good")
     yield from _part("We are on it", "", [_row(bunch, now) for bunch in answer.working])
+    yield from _part("Set aside by people", "", [_row(bunch, now) for bunch in answer.aside])
     yield from _part("Held by a guard", "warn", [(rule, _numbers(held), away(held.since, now)) for rule, held in answer.held])
     ill = [(one.connector, one.reason, f"since {span(now - one.since)}, tried again {away(one.retry_at, now)}") for one in answer.ill]
     yield from _part("Systems that refuse us", "bad", ill)
@@ -154,7 +161,7 @@ def _part(title: str, tone: str, rows: Sequence[Sequence[str]]) -> Iterator[Line
 def _row(bunch: Bunch, now: datetime) -> tuple[str, ...]:
     due = f"next look {away(bunch.due, now)}" if bunch.due else "not looked at"
     deadline = f"deadline {away(bunch.deadline, now)}" if bunch.deadline else ""
-    by = f"claimed by {bunch.claimed_by}" if bunch.claimed_by else ""
+    by = f"by {bunch.author}" if bunch.author else ""
     extra = ", ".join(part for part in (due, deadline, by) if part)
     age = f"oldest {span(now - bunch.oldest)}"
     return (bunch.rule, str(bunch.count), bunch.phase, bunch.why, age, sums(bunch.value), extra)

@@ -25,6 +25,7 @@ OPEN = Incident(
 )  # fmt: skip
 TOLD = replace(OPEN, id="i2", key="OZ-2", phase=Phase.ESCALATED, why=Why.LADDER_SPENT)
 CLAIMED = replace(TOLD, id="i3", key="OZ-3", marks=Marks(claimed_by="anna"))
+DISMISSED = replace(TOLD, id="i5", key="OZ-5", marks=Marks(dismissed_by="anna", dismissed_until=NOW + timedelta(hours=1)))
 NOTICE = Notice("n", "p", "r", 1, NoticeKind.BEGIN, 1, "team", Severity.WARNING, NOW, "t", "x")
 MISSED = Told(NOTICE, (Way("team", "telegram", False, 0, "failed", 3, None, "403", "", NOW),))
 
@@ -47,6 +48,8 @@ def failing(**state: object) -> RuleRow:
         (screen(), False),
         (screen(incidents=[OPEN]), False),
         (screen(incidents=[CLAIMED]), False),
+        (screen(incidents=[DISMISSED]), False),
+        (screen(incidents=[replace(DISMISSED, marks=Marks(dismissed_by="anna", dismissed_until=NOW))]), True),
         (screen(pauses=[Pause("p", "ops", "deploy", NOW)]), False),
         (screen(incidents=[TOLD]), True),
         (screen(rows=[failing(held=Held(NOW, Why.MAX_BROKEN, 101, 100))]), True),
@@ -61,6 +64,8 @@ def failing(**state: object) -> RuleRow:
         "nothing at all does not call",
         "what we work on does not call",
         "what somebody took does not call",
+        "what somebody dismissed does not call",
+        "what somebody dismissed until now calls again",
         "a pause does not call",
         "an escalated one calls",
         "a guard calls",
@@ -83,6 +88,13 @@ def test_incidents_alike_are_one_row_with_their_money_and_next_look() -> None:
     assert [(bunch.count, bunch.value) for bunch in answer.working] == [(2, {"RUB": Decimal(100), "AED": Decimal(20)})]
     row = next(line for line in text(answer).splitlines() if "settling" in line)
     assert " ".join(row.split()) == "r 2 open settling oldest 1h 20.00 AED, 100.00 RUB next look in 1m"
+
+
+def test_what_people_set_aside_stands_apart_with_their_name() -> None:
+    answer = screen(incidents=[OPEN, TOLD, CLAIMED, DISMISSED])
+    assert [(bunch.why, bunch.author) for bunch in answer.aside] == [("claimed", "anna"), ("dismissed", "anna")]
+    assert (len(answer.needs_you), len(answer.working)) == (1, 1)
+    assert "Set aside by people" in text(answer)
 
 
 def test_the_screen_says_why_and_how_long() -> None:
