@@ -179,6 +179,9 @@ class _Code:
 _THROTTLED: Final = timedelta(minutes=2)
 """How long to leave it alone after E429, which names no time: what its makers document between two FeedStatus."""
 
+_STATUS_RATE: Final = (1 / _THROTTLED.total_seconds(), 50)
+"""FeedStatus a second and at once, for all replicas: its makers document 50, then one in two minutes, apart from all else."""
+
 
 def understood(answer: Response | Failed) -> Success | Refused | Unknown:
     """What an answer says by its root element."""
@@ -362,6 +365,8 @@ def moment(value: Value, zone: ZoneInfo) -> Value:
 _PAGE: Final = 100
 _WINDOW: Final = timedelta(days=30)
 _ABREAST: Final = 4
+_ENDED: Final = frozenset({"Finished", "Error", "Canceled"})  # what a feed's status never leaves again
+_KEPT: Final = 1000  # ended feeds whose status is remembered
 
 
 class LamodaConnector(WithoutCalls):
@@ -373,6 +378,7 @@ class LamodaConnector(WithoutCalls):
         self.rate = (settings.rate.per_second, settings.rate.burst) if settings.rate else None
         self._settings, self._tools = settings, tools
         self._zone, self._currency = ZoneInfo(settings.timezone), currency_of(settings) or ""
+        self._ended: dict[str, Answer] = {}
         self._client = Client(name, settings.url, tools, timeout=settings.timeout, rate=settings.rate, slots=settings.slots)
 
     async def list(
@@ -404,7 +410,7 @@ class LamodaConnector(WithoutCalls):
 
         async def one(key: str) -> Answer:
             async with free:
-                return await (self._order(key) if records == "orders" else self._feed(key))
+                return await (self._order(key) if records == "orders" else self._feed(key, fresh))
 
         answers.update(zip(asked, await asyncio.gather(*map(one, asked)), strict=True))
         return answers
@@ -440,13 +446,33 @@ class LamodaConnector(WithoutCalls):
             return found
         return _own("id", key, found)
 
-    async def _feed(self, key: str) -> Answer:
-        said = await self._said("FeedStatus", {"FeedID": key})
+    async def _feed(self, key: str, fresh: bool) -> Answer:
+        """One that was seen ended stays as it ended, and is not asked about again unless it has to be fresh."""
+        if not fresh and key in self._ended:
+            return self._ended[key]
+        said = await self._status_wait() or await self._said("FeedStatus", {"FeedID": key})
         if isinstance(said, Refused) and said.code == _Code.NO_FEED:
             return Absent()
         if not isinstance(said, Success):
             return _doubt(said)
-        return _own("feed", key, [feed_status(said.body, self._zone)])
+        answer = _own("feed", key, [feed_status(said.body, self._zone)])
+        if isinstance(answer, Present) and answer.records[0]["status"] in _ENDED:
+            while len(self._ended) >= _KEPT:
+                del self._ended[next(iter(self._ended))]
+            self._ended[key] = answer
+        return answer
+
+    async def _status_wait(self) -> Unknown | None:
+        """Why FeedStatus cannot be asked now, if it cannot; to wait for minutes is the asker's affair."""
+        try:
+            wait = await self._tools.quota.reserve(self._target("FeedStatus"), *_STATUS_RATE, 1)
+        except Exception as error:  # whatever the store says: a question has an answer, not an exception
+            return Unknown(f"rate could not be reserved: {type(error).__name__}")
+        return Unknown(f"FeedStatus: the next request may go in {wait:.0f} s") if wait else None
+
+    def _target(self, action: str) -> str:
+        """Whose rate an action uses up: FeedStatus has one of its own."""
+        return f"{self.name}/{action}" if action == "FeedStatus" else self.name
 
     async def _by_number(self, keys: Sequence[str]) -> Mapping[str, Answer]:
         """The newest first, until all are found. One that is not there may be older: unknown."""
@@ -521,7 +547,7 @@ class LamodaConnector(WithoutCalls):
         if isinstance(said, Refused) and said.code in _Code.AGAIN:
             said = await self._asked(action, params)
         if isinstance(said, Refused) and said.code == _Code.THROTTLED:
-            await self._throttled()
+            await self._throttled(action)
         return said
 
     async def _asked(self, action: str, params: Mapping[str, str]) -> Success | Refused | Unknown:
@@ -546,9 +572,9 @@ class LamodaConnector(WithoutCalls):
 
         return url
 
-    async def _throttled(self) -> None:
+    async def _throttled(self, action: str) -> None:
         try:
-            await self._tools.quota.push(self.name, self._tools.database_now() + _THROTTLED)
+            await self._tools.quota.push(self._target(action), self._tools.database_now() + _THROTTLED)
         except Exception:  # the store is away: the answer stays the same, only others are not warned
             return
 

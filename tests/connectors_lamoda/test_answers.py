@@ -136,7 +136,18 @@ async def test_throttling_is_told_to_all_replicas() -> None:
     async with told(answer(200, recorded("composed_ErrorResponse_E429.xml"))) as (lamoda, server, world):
         assert isinstance((await lamoda.ask("feed_status", "feed", ["f"], True))["f"], Unknown)
         assert len(server.seen) == 1
+        assert [target for target, until in world.quota.pushed if until > NOW] == ["lamoda/FeedStatus"], "only what is throttled waits"
+    async with told(answer(200, recorded("composed_ErrorResponse_E429.xml"))) as (lamoda, _, world):
+        assert isinstance((await lamoda.ask("orders", "id", ["1"], True))["1"], Unknown)
         assert [target for target, until in world.quota.pushed if until > NOW] == ["lamoda"]
+
+
+async def test_feed_status_has_a_rate_of_its_own_and_is_unknown_while_it_is_used_up() -> None:
+    async with told(answer(200, recorded("composed_ErrorResponse_E429.xml"))) as (lamoda, server, world):
+        world.quota.waits[:] = [90.0]
+        found = (await lamoda.ask("feed_status", "feed", ["f"], True))["f"]
+        assert found == Unknown("FeedStatus: the next request may go in 90 s")
+        assert not server.seen
 
 
 async def test_the_list_of_feeds_is_read_with_what_is_odd_in_it() -> None:

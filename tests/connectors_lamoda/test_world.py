@@ -93,6 +93,17 @@ async def test_feed_status_is_throttled_and_says_so() -> None:
         assert isinstance((await lamoda.ask("feed_status", "feed", ["f"], True))["f"], Present)
 
 
+async def test_an_import_that_has_ended_is_not_asked_about_again_unless_it_must_be_fresh() -> None:
+    async with simulated() as (lamoda, market):
+        market.feeds({"feed": "ended", "errors": []}, {"feed": "runs", "status": "Processing", "errors": []})
+        await lamoda.ask("feed_status", "feed", ["ended", "runs"], False)
+        assert isinstance((await lamoda.ask("feed_status", "feed", ["ended"], True))["ended"], Present)
+        market.world.rows["lamoda.feed_status"].clear()
+        for fresh, kinds in ((False, (Present, Absent)), (True, (Absent, Absent))):
+            found = await lamoda.ask("feed_status", "feed", ["ended", "runs"], fresh)
+            assert (type(found["ended"]), type(found["runs"])) == kinds
+
+
 async def test_the_number_of_an_order_older_than_looked_back_is_unknown() -> None:
     async with simulated(lookback="1d") as (lamoda, market):
         market.orders({"number": "OLD", "created_at": "-2d"})
