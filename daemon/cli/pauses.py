@@ -70,5 +70,5 @@ def resume(asked: Asked, rule: str | None, connector: str | None, everything: bo
             return await store.resume(rule, connector, author())
 
     ended = wait_for(write())
-    asked.tell({"ended": ended}, lambda: [Line(f"{ended} pauses of {scope} ended", "good" if ended else "warn")], loaded)
+    asked.tell({"ended": ended}, lambda: [Line(f"pauses of {scope} ended: {ended}", "good" if ended else "warn")], loaded)
     return Exit.FINE

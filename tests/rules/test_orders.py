@@ -157,12 +157,13 @@ async def test_an_order_without_a_warehouse_gets_no_comment_about_one() -> None:
 @pytest.mark.parametrize("shop", [shop for shop in SHIPPED if shop.name != "ozon"], ids=lambda shop: shop.name)
 async def test_doubled_rows_are_told_and_never_changed(shop: Shop) -> None:
     story = Story(*family("order-duplicated"))
-    story.plant({f"{shop.connector}.order_copies": [{"market_order_id": "M1", "copies": 2, "bitrix_order_ids": ["77", "not_sent"]}]})
+    sent, stuck = {"posting_number": "P1", "bitrix_order_id": "77", "created_at": "-2h"}, {"posting_number": "P2", "created_at": "-1h"}
+    story.plant({shop.orders: [{"market_order_id": "M1", **row} for row in (sent, stuck)]})
     await story.begin(1)
     await story.go(hours=2)
     assert (story.calls(), [contact for contact, _ in story.told()]) == ([], ["integration-team"])
     assert "M1 — записей 2, сделки: 77\nnot_sent" in story.texts("integration-team")[0]
-    story.world.change({f"{shop.connector}.order_copies": ({"market_order_id": "M1", "copies": 1},)})
+    story.world.remove(shop.orders, "P2")
     await story.go(hours=2)
     assert story.resolution == "handled"
 

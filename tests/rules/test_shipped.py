@@ -44,7 +44,6 @@ async def test_a_healthy_shop_is_left_alone() -> None:
         order, deal = {"posting_number": f"{shop}-1", "market_order_id": f"M-{shop}"}, f"7{number}"
         story.plant({
             f"{shop}-db.orders": [{**order, "bitrix_order_id": deal}],
-            f"{shop}-db.order_copies": [{"market_order_id": f"M-{shop}"}],
             f"{shop}.orders": [{"number": f"M-{shop}", "id": f"I-{shop}"}],
             "bitrix24.deals": [{**order, "id": deal}],
         })  # fmt: skip

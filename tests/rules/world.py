@@ -1,33 +1,26 @@
-"""The shop of the instruction: every system of `config.yaml` simulated, the shipped rules, contacts and hours as they are.
-
-What the sandbox has already comes from there; here are Namshi, `logistic_v2`, the doubled rows, and what the integration
-services do when they are called.
-"""
+"""The shop of the instruction: the sandbox's world, with the shipped rules, contacts and hours as they are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from functools import cache, partial
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from daemon.config import Config, load_config
 from daemon.domain.attempt import Attempt
 from daemon.domain.incident import Incident, Phase
-from daemon.domain.notice import Dispatch, Notice, NoticeKind
+from daemon.domain.notice import Notice, NoticeKind
 from daemon.domain.rule import Rule
 from daemon.language.ruleset import load_rules
 from daemon.rehearsal import Rehearsal
-from daemon.sandbox.scenario import Patch, parse
-from daemon.sandbox.shops import NOT_SENT, SHOPS, Shop, _example, _scanned
-from daemon.sandbox.systems import systems
-from daemon.sandbox.world import Change, Deed, Stock, World
+from daemon.sandbox.scenario import parse
+from daemon.sandbox.shops import SHOPS, shop_world
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [shop for shop in SHOPS if shop.name != "storm"]
-DEALS = "bitrix24.deals"
 
 
 @cache
@@ -60,71 +53,11 @@ def family(*stems: str) -> list[Rule]:
     return [rule for rule in shipped().values() if Path(rule.place.file).stem in stems]
 
 
-NAMSHI_ORDER = {
-    "id": "{key}", "number": "{key}", "posting_number": None, "status": "Pending", "state": "new", "amount": 120, "currency": "AED",
-    "created_at": "-1h", "ship_by": "+8h",
-}  # fmt: skip
-PARCEL = {"id": "{key}", "number": "OZ-{key}", "status": "new", "created_at": "-3h"}
-EVENT = {
-    "id": "{key}", "event": "ProcessDeliveryJob:Package:{key}", "status": "failed", "processed_at": None, "created_at": "-3h",
-    "package_id": "{key}", "package_number": "OZ-{key}", "first_error_at": None, "last_error_at": None, "errors": 0, "error_text": None,
-}  # fmt: skip
-COPIES = {"market_order_id": "{key}", "copies": 1, "posting_numbers": [], "bitrix_order_ids": [], "first_at": "-2h"}
-
-
-def stocks() -> Mapping[str, Stock]:
-    """Every kind of records of the shipped configuration, with an example of a row."""
-    shapes = config().shapes
-    own: dict[str, Stock] = {
-        "namshi.orders": Stock(shapes["namshi"].records["orders"], NAMSHI_ORDER),
-        "logistic.packages": Stock(shapes["logistic"].records["packages"], PARCEL),
-        "logistic.outbox": Stock(shapes["logistic"].records["outbox"], EVENT),
-    }
-    for shop in SHIPPED:
-        records = shapes[shop.connector].records
-        own[shop.orders] = Stock(records["orders"], _example(shop), _scanned)
-        own[f"{shop.connector}.order_copies"] = Stock(records["order_copies"], COPIES)
-    for system in systems().values():
-        own |= system.stocks
-    return own
-
-
-def upload(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
-    """By the posting number: the order gets a deal. By the marketplace's internal number: it comes into the database, with one."""
-    if args["number_type"] == "internal":
-        found = world.find(f"{shop.name}.orders", "id", args["id"])
-        rows = [{"posting_number": f"P{row['number']}", "market_order_id": row["number"]} for row in found]
-    else:
-        rows = [row for row in world.find(shop.orders, "posting_number", args["id"]) if row["bitrix_order_id"] in NOT_SENT]
-    made = [(row, str(next(world.deals))) for row in rows]
-    orders = tuple({"posting_number": row["posting_number"], "market_order_id": row["market_order_id"], "bitrix_order_id": id} for row, id in made)
-    deals = tuple({"id": id, "market_order_id": row["market_order_id"], "posting_number": row["posting_number"]} for row, id in made)
-    return {shop.orders: orders, DEALS: deals} if made else None
-
-
-def change_order_status(shop: Shop, world: World, args: Mapping[str, Any]) -> Patch | None:
-    """The payment's hook called once more: the CRM gets its deal."""
-    found = world.find(shop.orders, "market_order_id", args["order"])
-    deals = ({"id": row["bitrix_order_id"], "market_order_id": args["order"], "posting_number": row["posting_number"]} for row in found)
-    return {DEALS: tuple(deals)} if found else None
-
-
-def world(start: datetime, on_change: Callable[[Change], None] = lambda change: None) -> World:
-    """All systems, with nothing in them."""
-    deeds: dict[str, Deed] = {"namshi-integration.appendcomment": lambda world, args: {}}
-    for shop in SHIPPED:
-        deeds[f"{shop.service}.{shop.method}"] = partial(upload, shop)
-        deeds[f"{shop.service}.change_order_status"] = partial(change_order_status, shop)
-    for system in systems().values():
-        deeds |= system.deeds
-    return World(stocks(), deeds, start, on_change)
-
-
 class Story(Rehearsal):
     """A rehearsal of shipped rules, from a Monday, 12:00 in Moscow, until told otherwise."""
 
     def __init__(self, *rules: Rule, **more: Any) -> None:
-        super().__init__(rules, config().contacts, world=world, systems=config().shapes, alerts_via=None, **more)
+        super().__init__(rules, config().contacts, world=shop_world, systems=config().shapes, alerts_via=None, **more)
 
     def plant(self, rows: Mapping[str, Any], calls: Mapping[str, Any] | None = None) -> None:
         """Rows of the world, and how services answer about them."""
@@ -187,6 +120,3 @@ class Story(Rehearsal):
     def texts(self, contact: str) -> list[str]:
         """What a contact was sent, word for word."""
         return [message.text for message in self.world.messages if message.to == contact]
-
-
-__all__ = ["Dispatch", "Story", "config", "family", "shipped", "world"]
