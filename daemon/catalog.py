@@ -130,7 +130,7 @@ class _Reading:
 
 def read(path: Path, format_: Format, separator: str, settings: CatalogSettings) -> Catalogue:
     """Read and check a file. Raises ``Mistakes``, each with line and column."""
-    reading = _Reading(str(path))
+    reading = _Reading(_shown(path))
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
@@ -143,7 +143,12 @@ def read(path: Path, format_: Format, separator: str, settings: CatalogSettings)
     skus = _products(reading, rows, format_, separator, settings)
     if reading.mistakes:
         raise reading.result()
-    return Catalogue(path.name, format_, separator if format_ == "csv" else "", skus, hashlib.sha256(data).hexdigest(), data)
+    return Catalogue(_shown(Path(path.name)), format_, separator if format_ == "csv" else "", skus, hashlib.sha256(data).hexdigest(), data)
+
+
+def _shown(path: Path) -> str:
+    """A path as text that can be printed and sent; a name from another system may be no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _check_format(reading: _Reading, data: bytes, format_: Format, separator: str) -> None:
@@ -320,6 +325,10 @@ class Memory:
         """The last push of the file with this hash. Raises ``Mistakes`` when the memory cannot be read."""
         return self._all().get(digest)
 
+    def imports(self) -> frozenset[str]:
+        """The numbers of all imports that are known to be of some file. Raises ``Mistakes``."""
+        return frozenset(pushed.request_id for pushed in self._all().values() if pushed.request_id)
+
     def keep(self, pushed: Pushed) -> None:
         """Remember. Raises ``Mistakes`` when it cannot be written: nothing is sent that would be forgotten."""
         self._write(self._all() | {pushed.digest: pushed})
@@ -402,7 +411,10 @@ class Transfer:
         raise NotPushed(_said(outcome), outcome.result is Result.REFUSED)
 
     async def arrived(self, pushed: Pushed) -> Pushed:
-        """Look whether a push without an answer has arrived: the one import that was not there before. Raises ``NotKnown``."""
+        """Look whether a push without an answer has arrived: the one import that was not there before and is of no other file.
+
+        Raises ``NotKnown``.
+        """
         found: list[str] = []
         for seconds in _LOOKS:
             await self.clock.sleep(seconds)
@@ -421,9 +433,9 @@ class Transfer:
         return done
 
     async def _since(self, pushed: Pushed) -> list[str]:
-        at = datetime.fromisoformat(pushed.at)
+        at, others = datetime.fromisoformat(pushed.at), self.memory.imports()
         try:
-            return [feed async for feed in self._feeds(at) if feed not in pushed.known]
+            return [feed async for feed in self._feeds(at) if feed not in pushed.known and feed not in others]
         except Unreachable:
             return []
 

@@ -172,6 +172,17 @@ def test_a_wrong_word_is_one_line_and_exit_2(installed: Installation, args: tupl
     assert installed.market.uploads == []
 
 
+def test_a_file_name_of_another_system_does_no_harm(installed: Installation) -> None:
+    installed.market.step = timedelta(minutes=3)
+    file = installed.folder / os.fsdecode("каталог.csv".encode("cp1251"))
+    file.write_bytes((installed.folder / "kz.csv").read_bytes())
+    assert installed("push", str(file), "--headers", "csv", "--separator", ";", "--wait", "50ms").code == 1
+    file.write_bytes(b"")
+    said = installed("push", str(file), "--headers", "csv", "--separator", ";")
+    assert said.code == 2
+    assert said.err.endswith(".csv:1:1: is empty\n")
+
+
 def test_the_same_file_is_recognised_and_asked_about(installed: Installation, answers: Callable[[str], None]) -> None:
     installed.market.step = timedelta(minutes=3)
     installed.push()

@@ -191,6 +191,19 @@ async def test_a_push_that_was_cut_off_is_found_by_what_has_begun_since(tmp_path
         assert moved.memory.last(file.digest) == found
 
 
+async def test_the_import_of_another_file_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    async with opened() as ways:
+        script(ways, Word.RESET, Word.DONE)
+        moved, large = transfer(ways, tmp_path), catalogue(tmp_path)
+        with pytest.raises(NotKnown):
+            await moved.push(large, NOW)
+        await moved.push(catalogue(tmp_path, text().replace("A-1", "B-1").encode()), NOW)
+        before = moved.memory.last(large.digest)
+        assert before is not None
+        with pytest.raises(NotKnown, match="no import of it"):
+            await moved.arrived(before)
+
+
 async def test_of_several_imports_none_is_taken_for_ours(tmp_path: Path) -> None:
     async with opened() as ways:
         script(ways, Word.RESET)
