@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,11 @@ def push(
     async def run() -> Import:
         async with open_app(loaded, os.environ) as app:
             transfer = _transfer(app, service, market)
-            pushed = await _pushed(app, transfer, catalogue, yes)
+            try:
+                pushed = await _pushed(app, transfer, catalogue, yes)
+            except asyncio.CancelledError:
+                _say(_stopped(transfer.memory.last(catalogue.digest)))
+                raise
             return await _followed(app, transfer.market, pushed.request_id or "", wait, at_once=False)
 
     return _told(asked, loaded, _interruptible(run))
@@ -100,6 +105,12 @@ async def _pushed(app: App, transfer: Transfer, catalogue: Catalogue, yes: bool)
         raise Down(f"{error}; pushing the same file again looks for it first and then asks") from None
 
 
+def _stopped(last: Pushed | None) -> str:
+    if last is None or last.request_id is not None:
+        return "stopped before anything was sent"
+    return "stopped while sending, it may have arrived; pushing the same file again looks for it first and then asks"
+
+
 class _Refused(click.ClickException):
     """Somebody looked at it and said no."""
 
@@ -118,6 +129,9 @@ async def _followed(app: App, market: Connector, request_id: str, wait: timedelt
             return await transfers.follow(market, request_id, app.clock, wait, show, at_once=at_once)
     except transfers.NoSuchImport:
         raise Fault(f"{market.name} knows no import {visible(request_id)}; it keeps them for 30 days, each country its own") from None
+    except asyncio.CancelledError:
+        _say("stopped looking; the import goes on")
+        raise
     except transfers.NotEnded as error:
         raise Down(f"the import has not ended yet (last seen: {visible(str(error))}); {on}") from None
 
@@ -166,7 +180,6 @@ def _interruptible(run: Callable[[], Coroutine[Any, Any, Import]]) -> Import | N
 
 def _told(asked: Asked, loaded: Loaded, ended: Import | None) -> int:
     if ended is None:
-        _say("stopped looking; the import goes on")
         return _INTERRUPTED
     asked.tell({**plain(ended), "verdict": ended.verdict.value}, lambda: list(_lines(ended)), loaded)
     return Exit.FINE if ended.verdict is Verdict.OK else Exit.FOUND

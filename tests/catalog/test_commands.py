@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -259,3 +260,29 @@ def test_ctrl_c_ends_only_the_looking_and_says_how_to_go_on(installed: Installat
         assert process.wait() == 130
     assert "orderheal catalog status f" in said[0]
     assert said[-1] == "stopped looking; the import goes on\n"
+
+
+class Heard(list[str]):
+    """The keys of uploads, and a signal that one came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = threading.Event()
+
+    def append(self, key: str) -> None:
+        super().append(key)
+        self.came.set()
+
+
+def test_ctrl_c_while_it_is_sent_does_not_say_that_it_has_arrived(installed: Installation) -> None:
+    installed.market.uploads = heard = Heard()
+    installed.market.world.script("lamoda-integration.save_csv", [Answer(answer=Word.TIMEOUT)])
+    file = ["push", str(installed.folder / "kz.csv"), "--headers", "csv", "--separator", ";"]
+    command = [sys.executable, "-m", "daemon", "catalog", *file, "--config", str(installed.folder / "config.yaml")]
+    with subprocess.Popen(command, env={**os.environ, **installed.env}, stderr=subprocess.PIPE, text=True) as process:
+        assert heard.came.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert "goes on" not in said
+    assert "it may have arrived; pushing the same file again looks for it first" in said.splitlines()[-1]
