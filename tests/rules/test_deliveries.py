@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
-from rules.world import Story, family
+from rules.world import ROOT, Story, family
 
+from daemon.connectors import cdek
 from daemon.domain.incident import Phase, Why
 from daemon.domain.notice import NoticeKind
 
@@ -78,6 +80,51 @@ async def test_a_wrong_address_goes_to_those_who_can_mend_it_and_not_to_cdek() -
     assert f"{PARCEL}, сделка https://portal.example/crm/deal/details/77/, ошибка {ADDRESS}" in text
 
 
+def rejected(cause: str, said: str) -> dict[str, Any]:
+    """CDEK took the request and rejected it, with this word."""
+    return {"cdek.orders": [{"number": PARCEL, "state": "rejected", "cause": cause, "errors": [{"code": "code", "message": said}]}]}
+
+
+async def test_what_cdek_said_of_the_address_is_told_too() -> None:
+    story = await waybill(rejected("address", "Recipient location is not recognized: Урюпинск"))
+    await story.go(hours=1)
+    (text,) = story.texts("crm-support")
+    assert "ответ СДЭК Recipient location is not recognized: Урюпинск" in text
+
+
+async def test_an_event_that_went_well_does_not_hide_the_error_of_the_other() -> None:
+    story = await waybill(parcel(REGION))
+    story.plant({"logistic.outbox": [{"id": "6", "event": "GenerateDeliveryDocumentsJob:Package:5", "processed_at": "-1h"}]})
+    await story.go(minutes=30)
+    assert f"ProcessDeliveryJob:Package:5 — {REGION}" in story.texts("integration-team")[0]
+
+
+async def test_nobody_is_asked_to_make_an_order_that_cdek_says_it_has() -> None:
+    story = await waybill(parcel(None), rejected("duplicate", "Номер отправления не уникальный"), ship_by="+5d")
+    await story.go(days=1)
+    assert {contact for contact, _ in story.told()} == {"integration-team"}
+    first, *_ = story.texts("integration-team")
+    assert "заявка с этим номером у него уже есть" in first
+    assert "ответ СДЭК Номер отправления не уникальный" in first
+
+
+async def test_data_that_cdek_rejects_reaches_those_who_send_them() -> None:
+    story = await waybill(parcel(None), rejected("data", "[packages.weight] is empty"))
+    await story.go(hours=1)
+    assert sorted(contact for contact, _ in story.told()) == ["cdek-support", "integration-team"]
+    assert "[packages.weight] is empty" in story.texts("integration-team")[0]
+
+
+CAUSES = sorted({*cdek._CAUSES, cdek.OTHER, cdek.REMOVED, "reused", "no_parcel", "no_event", "undiagnosed"})
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_page_says_what_each_cause_means_and_who_was_told(cause: str) -> None:
+    for page in ("ozon-waybill-missing.md", "ozon-waybill-missing.en.md"):
+        text = (ROOT / "docs/runbooks" / page).read_text(encoding="utf-8")
+        assert any(f"`{cause}`" in line for line in text.splitlines() if line.startswith("| `")), page
+
+
 @pytest.mark.parametrize(
     ("rows", "cause"), [((parcel(REGION),), "region"), ((), "no_parcel"), (({"logistic.packages": [{"id": "5", "number": PARCEL}]},), "no_event")]
 )
@@ -105,7 +152,7 @@ async def test_cdek_is_asked_for_manual_creation_with_everything_it_needs_and_no
         "Нет накладной СДЭК для отправления Ozon\n"
         f"Добрый день! Просим создать заказ вручную: {PARCEL}.\n"
         "Заказ в CRM: https://portal.example/crm/deal/details/77/\n"
-        "Причина: other"
+        "Причина: не установлена"
     )
     (notice,) = story.notices("cdek-support")
     (card,) = notice.cards
@@ -116,6 +163,14 @@ async def test_cdek_is_asked_for_manual_creation_with_everything_it_needs_and_no
         ("Склад", "Хоругвино"),
         ("Товары", "Платье «Ёлка» × 2\nПальто × 1"),
     )
+
+
+@pytest.mark.parametrize("rows", [(parcel(REGION),), (), (rejected("data", "x"),), ({"cdek.orders": [{"number": PARCEL, "state": "removed"}]},)])
+async def test_cdek_reads_the_reason_in_russian_and_not_a_word_of_ours(rows: Any) -> None:
+    story = await waybill(*rows)
+    await story.go(minutes=30)
+    (text,) = story.texts("cdek-support")
+    assert re.fullmatch(r"Причина: [а-яёА-ЯЁ -]+", text.splitlines()[-1])
 
 
 async def test_cdek_is_reminded_in_its_hours_and_the_integration_team_called_after_six_of_them() -> None:
