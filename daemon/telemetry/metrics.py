@@ -175,6 +175,7 @@ class CountEvents:
 
     def _drilled(self, event: Drilled) -> None:
         self.drills.labels(event.rule, "passed" if event.ok else "failed").set(event.at.timestamp())
+        self.drill_stages.remove_by_labels({"rule": event.rule})  # a stage that this one did not reach has no time
         for stage, seconds in event.stages.items():
             self.drill_stages.labels(event.rule, stage).set(seconds)
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from daemon.domain.incident import Why
 from daemon.domain.standing import Held, Illness, Pause, RuleState
 from daemon.engine.archive import Gauges, RuleGauges, RuleRow
-from daemon.engine.events import CycleEnded, Decided, Noticed, Requested, Resolved, Scanned, Sighted, Trouble
+from daemon.engine.events import CycleEnded, Decided, Drilled, Noticed, Requested, Resolved, Scanned, Sighted, Trouble
 from daemon.telemetry.metrics import Board, CountEvents, page_of, show_process
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -123,6 +123,21 @@ def test_only_what_we_healed_counts_for_the_time_to_heal(registry: CollectorRegi
         count(Resolved("r", "i", "k", resolution, 400.0))
     assert value(registry, "orderheal_time_to_heal_seconds_count", rule="r") == 1
     assert value(registry, "orderheal_time_to_heal_seconds_bucket", rule="r", le="600.0") == 1
+
+
+def test_a_failed_drill_shows_no_stage_of_the_one_before(registry: CollectorRegistry) -> None:
+    count = CountEvents(registry, ["r", "q"], drills=["r", "q"])
+    for drilled in (
+        Drilled("r", "D-1", True, NOW, {"detect": 60.0, "act": 70.0, "prove": 90.0}),
+        Drilled("q", "D-2", True, NOW, {"detect": 60.0, "page": 70.0}),
+        Drilled("r", "D-3", False, NOW + timedelta(hours=1), {"detect": 300.0}, "no act within 1:00:00"),
+    ):
+        count(drilled)
+    assert value(registry, "orderheal_drill_stage_seconds", rule="r", stage="detect") == 300
+    assert value(registry, "orderheal_drill_stage_seconds", rule="r", stage="prove") is None, "it was not reached"
+    assert value(registry, "orderheal_drill_stage_seconds", rule="q", stage="page") == 70
+    stamps = [value(registry, "orderheal_drill_timestamp_seconds", rule="r", result=result) for result in ("passed", "failed")]
+    assert stamps == [NOW.timestamp(), (NOW + timedelta(hours=1)).timestamp()]
 
 
 async def test_gauges_show_the_archive_with_zeros_for_what_is_not_there(registry: CollectorRegistry) -> None:
