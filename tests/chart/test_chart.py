@@ -288,6 +288,32 @@ def test_alerts_and_dashboards_are_shipped_as_they_are(filled: Chart) -> None:
     assert len(boards) == len(list((filled.folder / "dashboards").glob("*.json")))
 
 
+def test_a_runbooks_address_is_one_that_can_be_opened_where_it_is_known(chart: Chart) -> None:
+    def runbooks(*more: str) -> set[str]:
+        groups = [group for each in chart.render("all", *more).of("PrometheusRule") for group in each["spec"]["groups"]]
+        return {rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule}
+
+    paths = runbooks()
+    assert len(paths) > 20
+    assert all((ROOT / path).is_file() for path in paths), "a path from the root of the project, for want of an address"
+    for address in ("https://git.example/shop/orderheal/-/blob/main", "https://git.example/shop/orderheal/-/blob/main/"):
+        said = runbooks("--set", f"metrics.prometheusRule.runbookUrl={address}")
+        assert said == {f"https://git.example/shop/orderheal/-/blob/main/{path}" for path in paths}
+
+
+def test_a_drain_is_not_held_up_by_daemons_that_are_not_ready(chart: Chart) -> None:
+    """While the store is away no daemon is ready; to wait for one would keep every node of theirs from being drained."""
+    assert chart.render("least").one("PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert "unhealthyPodEvictionPolicy" not in chart.render("least", kube="1.26").one("PodDisruptionBudget")["spec"]
+
+
+def test_an_account_that_is_there_serves_the_migration_too(chart: Chart) -> None:
+    """What it is given rights for outside, such as reading a CSI secret store, the Job needs as much as the daemon."""
+    pods = chart.render("all", "--set", "serviceAccount.create=false,serviceAccount.name=ours").pods()
+    assert {component: pod.get("serviceAccountName") for component, pod in pods.items()} == dict.fromkeys(pods, "ours")
+    assert "serviceAccountName" not in chart.render("all", "--set", "serviceAccount.name=ours").pods()["migration"], "it is not made yet"
+
+
 def test_dashboards_come_in_the_language_that_is_chosen(chart: Chart) -> None:
     found = {
         each["metadata"]["name"]: json.loads(text)
@@ -355,6 +381,7 @@ def test_the_values_of_the_guide_render(chart: Chart, tmp_path: Path, page: str)
         (["--set-string", "rules.\\.\\./x\\.yaml=x"], "/rules"),
         (["--set", "metrics.serviceMonitor.enable=true"], "enable"),
         (["--set", "metrics.serviceMonitor.interval=often"], "/metrics/serviceMonitor/interval"),
+        (["--set", "metrics.prometheusRule.runbookUrl=docs"], "/metrics/prometheusRule/runbookUrl"),
         (["--set", "pdb.maxUnavailable=lots"], "/pdb/maxUnavailable"),
         (["--set", "service.port=80"], "/service/port"),
         (["--set", "terminationGracePeriodSeconds=10"], "/terminationGracePeriodSeconds"),
