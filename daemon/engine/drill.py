@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Final
 
 from daemon.domain.attempt import CONNECTOR_ILL, NOT_CONNECTED, Attempt, Outcome, Result
@@ -87,7 +88,7 @@ Progress = Callable[[str, float], None]
 async def drill(one: Drill, where: Range, progress: Progress) -> Drilled:
     """Plant, watch, remove. Raises ``Unreachable`` when the store is away; the object is removed then too."""
     began = await where.archive.now()
-    key = f"{one.prefix}{began:%Y%m%d%H%M%S}"
+    key = key_of(one, began)
     planting = asyncio.ensure_future(_call(one.plant, key, where))
     try:
         planted = await asyncio.shield(planting)
@@ -99,6 +100,11 @@ async def drill(one: Drill, where: Range, progress: Progress) -> Drilled:
     finally:  # broken off in the middle of planting too: what is on its way arrives first
         left = await _remove(one, key, await planting, where)
     return replace(found, ok=False, why="; ".join(filter(None, (found.why, left)))) if left else found
+
+
+def key_of(one: Drill, began: datetime) -> str:
+    """The key of what is planted: its mark, the moment, and the rule, for rules may be drilled in the same second. Pure."""
+    return f"{one.prefix}{began:%Y%m%d%H%M%S}-{blake2b(one.rule.encode(), digest_size=2).hexdigest()}"
 
 
 async def _remove(one: Drill, key: str, planted: Outcome, where: Range) -> str:

@@ -10,7 +10,7 @@ import pytest
 from builders import at, incident
 
 from daemon.domain.incident import Incident, Phase, Resolution, Why
-from daemon.engine.drill import Drill, Hand, Proof, Stage, stages_of, verdict
+from daemon.engine.drill import Drill, Hand, Proof, Stage, key_of, stages_of, verdict
 
 HEALED = Drill("stuck", Hand("d", "plant", "id"), Hand("d", "remove", "id"), "DRILL-", Proof.HEALED, timedelta(hours=1))
 TOLD = replace(HEALED, proof=Proof.TOLD)
@@ -43,6 +43,13 @@ def test_a_drill_ends_when_it_is_decided(
     sentence: str, drill: Drill, found: Incident | None, reached: tuple[Stage, ...], passed: timedelta, why: str | None
 ) -> None:
     assert verdict(drill, found, reached, passed) == why, sentence
+
+
+def test_rules_that_are_drilled_in_the_same_second_plant_different_objects() -> None:
+    """Else each would take away what the other has planted."""
+    keys = [key_of(drill, at(0)) for drill in (HEALED, replace(HEALED, rule="stuck-too"))]
+    assert len(set(keys)) == 2
+    assert all(key.startswith("DRILL-") for key in keys)
 
 
 @pytest.mark.parametrize(("changes", "stages"), [
