@@ -19,7 +19,11 @@ __all__ = ["Directive", "DirectiveKind", "Held", "Illness", "Pause", "Progress",
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A scan that is under way over several slices (law 15). ``since``: the incremental lower bound, if any."""
+    """A scan that is under way over several slices (law 15), and what they came to so far.
+
+    ``digest``: the version of the rule that began it; another one begins anew. ``since``: the incremental lower bound, if any.
+    ``high_water``: the latest movement met. ``doubt``: why the first that could not be judged could not.
+    """
 
     began: datetime
     cursor: str | None = None
@@ -27,6 +31,11 @@ class Progress:
     broken: int = 0
     unknown: int = 0
     since: datetime | None = None
+    digest: str = ""
+    clean: int = 0
+    out: int = 0
+    high_water: datetime | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +51,16 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """What a rule remembers between cycles; stored whole in the rule's row by each commit."""
+    """What a rule remembers between cycles; stored whole in the rule's row by each commit.
+
+    ``digest``: the version of the rule whose full scan ``last_full`` was. ``high_water``: up to where complete scans have seen
+    what moves; only a scan that came to its end raises it.
+    """
 
     progress: Progress | None = None
     last_complete: datetime | None = None
     last_full: datetime | None = None
+    digest: str = ""
     high_water: datetime | None = None
     candidates: int | None = None
     population: int | None = None

@@ -42,15 +42,12 @@ NOTED_EVERY = 2.0
 
 @dataclass(slots=True)
 class Sweep:
-    """A slice under way: the incidents as they are stored, the state to be written, and what the pages came to."""
+    """A slice under way: the incidents as they are stored, the rule's state, and what the pages of all slices came to."""
 
     incidents: dict[str, Incident]
     state: RuleState
     progress: Progress
     known: set[str]
-    clean: int = 0
-    out: int = 0
-    first_doubt: str = ""
     noted: float = 0.0
 
 
@@ -61,16 +58,18 @@ async def scan(
     began = desk.earliest()  # when it is due again counts from here; only sightings are dated back by a lag
     until = desk.clock.monotonic() + slice.total_seconds()
     known = {incident.key for incident in incidents.values() if incident.live}
-    sweep = Sweep(dict(incidents), state, state.progress or _first(rule, desk, state, began), known)
-    source = desk.around.connectors[rule.detect.connector]
+    sweep = Sweep(dict(incidents), state, _going_on(rule, state) or _first(rule, desk, state, began), known)
+    source, hold = desk.around.connectors[rule.detect.connector], not rule.detect.lookups
+    asked = desk.looked_at(rule)
     listing = source.list(
-        rule.detect.records, rule.detect.where, sweep.progress.since, sweep.progress.cursor, desk.earliest(), page, not rule.detect.lookups
+        rule.detect.records, rule.detect.where, sweep.progress.since, sweep.progress.cursor, desk.earliest(), page, hold
     )
     failed, ended = "", False
     try:
         async with aclosing(listing):
             async for one in listing:
-                await _page(desk, rule, sweep, one)
+                await _page(desk, rule, sweep, one, asked)
+                asked = asked if hold else desk.looked_at(rule)  # all pages of one statement show the moment it began
                 ended = one.cursor is None
                 if not desk.going():
                     return None, sweep.incidents
@@ -87,28 +86,37 @@ async def scan(
     return max(sweep.progress.began + rule.every, desk.earliest()), sweep.incidents
 
 
+def _going_on(rule: Rule, state: RuleState) -> Progress | None:
+    """The scan under way, unless another version of the rule began it: its cursor means nothing to this one (law 11)."""
+    return state.progress if state.progress is not None and state.progress.digest == rule.digest else None
+
+
 def _first(rule: Rule, desk: Desk, state: RuleState, began: datetime) -> Progress:
-    """The start of a scan: all of it, or only what moved since the last one if the records are incremental."""
+    """The start of a scan: all of it, or only what moved since the last one if the records are incremental.
+
+    A version of the rule that has not seen all of it yet begins with that: what did not move may be broken by its words.
+    """
     moving = desk.around.connectors[rule.detect.connector].shape.records[rule.detect.records].incremental
-    if moving is None or state.last_full is None or state.high_water is None or began - state.last_full >= moving.full_every:
-        return Progress(began)
-    return Progress(began, since=state.high_water - moving.overlap)
+    whole = Progress(began, digest=rule.digest)
+    if moving is None or state.last_full is None or state.high_water is None or state.digest != rule.digest:
+        return whole
+    return whole if began - state.last_full >= moving.full_every else replace(whole, since=state.high_water - moving.overlap)
 
 
-async def _page(desk: Desk, rule: Rule, sweep: Sweep, page: Page) -> None:
-    at = desk.looked_at(rule)
-    found = await inspect_page(rule, page, desk.around.connectors, at, desk.earliest())
-    sweep.clean += found.clean
-    sweep.out += found.out
-    sweep.first_doubt = sweep.first_doubt or _doubt(found)
+async def _page(desk: Desk, rule: Rule, sweep: Sweep, page: Page, at: datetime) -> None:
+    """Judge one page, dated ``at``, and note what it came to."""
+    found, so_far = await inspect_page(rule, page, desk.around.connectors, at, desk.earliest()), sweep.progress
     sweep.progress = replace(
-        sweep.progress,
+        so_far,
         cursor=page.cursor,
-        candidates=sweep.progress.candidates + found.candidates,
-        broken=sweep.progress.broken + found.broken,
-        unknown=sweep.progress.unknown + found.unknown,
+        candidates=so_far.candidates + found.candidates,
+        broken=so_far.broken + found.broken,
+        unknown=so_far.unknown + found.unknown,
+        clean=so_far.clean + found.clean,
+        out=so_far.out + found.out,
+        high_water=_high_water(rule, desk, so_far, page),
+        doubt=so_far.doubt or _doubt(found),
     )
-    sweep.state = replace(sweep.state, high_water=_high_water(rule, desk, sweep.state, page))
     new = await _opened(desk, rule, sweep, found)
     if new or desk.clock.monotonic() - sweep.noted > NOTED_EVERY:
         await _note(desk, rule, sweep, new)
@@ -119,12 +127,14 @@ def _doubt(found: Found) -> str:
     return next(chain(found.doubts, unknown), "")
 
 
-def _high_water(rule: Rule, desk: Desk, state: RuleState, page: Page) -> datetime | None:
+def _high_water(rule: Rule, desk: Desk, progress: Progress, page: Page) -> datetime | None:
+    """The latest movement met; one that claims to be after the scan's begin counts as then, or it would hide all others."""
     moving = desk.around.connectors[rule.detect.connector].shape.records[rule.detect.records].incremental
     if moving is None:
         return None
     moments = (record.get(moving.cursor) for record in page.records)
-    return max((moment for moment in (*moments, state.high_water) if isinstance(moment, datetime)), default=None)
+    latest = max((moment for moment in (*moments, progress.high_water) if isinstance(moment, datetime)), default=None)
+    return latest and min(latest, progress.began)
 
 
 async def _opened(desk: Desk, rule: Rule, sweep: Sweep, found: Found) -> tuple[Incident, ...]:
@@ -154,31 +164,37 @@ async def _finish(desk: Desk, rule: Rule, standing: Standing, sweep: Sweep, fail
     was = sweep.state
     state = replace(was, progress=None, failed=failed)
     if complete:
-        full = progress.since is None
-        state = replace(
-            state, last_complete=now, last_full=progress.began if full else was.last_full,
-            candidates=progress.candidates if full else was.candidates,
-        )  # fmt: skip
-        state = await _counted(desk, rule, state, progress.candidates - sweep.out, now)
+        state = replace(state, last_complete=now, high_water=_latest(was.high_water, progress.high_water))
+        if progress.since is None:
+            state = replace(state, last_full=progress.began, digest=rule.digest, candidates=progress.candidates)
+        state = await _counted(desk, rule, state, progress, now)
     held = hold(rule.guard, was.held, census(sweep.incidents.values(), state.population), complete, now)
     state = replace(state, held=held)
-    state, blind = _blindness(rule, state, progress.unknown, failed or sweep.first_doubt, desk.around.words, now)
+    state, blind = _blindness(rule, state, progress.unknown, failed or progress.doubt, desk.around.words, now)
     notices = (*news(rule, was.held, held, (), desk.around.words, now), *(blind if rule.mode is not Mode.OBSERVE else ()))
     change = Change(rule.name, state=state, notices=notices, dispatches=routed(notices, desk.around, now))
     await desk.commit(change)
     announce(desk.events, rule, (), was, change)
     seconds = (now - progress.began).total_seconds() / desk.tenure().timescale.factor
-    desk.events(Sighted(rule.name, Counter(broken=progress.broken, clean=sweep.clean, unknown=progress.unknown)))
+    desk.events(Sighted(rule.name, Counter(broken=progress.broken, clean=progress.clean, unknown=progress.unknown)))
     desk.events(
-        Scanned(rule.name, progress.candidates, progress.broken, sweep.clean, sweep.out, progress.unknown, seconds, complete, failed)
+        Scanned(rule.name, progress.candidates, progress.broken, progress.clean, progress.out, progress.unknown, seconds, complete, failed)
     )
 
 
-async def _counted(desk: Desk, rule: Rule, state: RuleState, ours: int, now: datetime) -> RuleState:
-    """With the population of a percentage: counted hourly where the source can, else those that match (law 6)."""
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+async def _counted(desk: Desk, rule: Rule, state: RuleState, progress: Progress, now: datetime) -> RuleState:
+    """With the population of a percentage: counted hourly where the source can, else those that match (law 6).
+
+    Of those only a scan of all tells how many there are.
+    """
     source = desk.around.connectors[rule.detect.connector]
     if not source.shape.records[rule.detect.records].population:
-        return replace(state, population=ours or None, population_at=now)
+        ours = progress.candidates - progress.out
+        return replace(state, population=ours or None, population_at=now) if progress.since is None else state
     if state.population_at is not None and now - state.population_at < COUNT_EVERY:
         return state
     try:

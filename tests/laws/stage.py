@@ -5,7 +5,8 @@ Rules are values from `builders`: an order is broken while `bad`, ours while `ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,13 +17,14 @@ from daemon.domain.directive import Directive, DirectiveKind
 from daemon.domain.incident import Incident
 from daemon.domain.notice import Notice, NoticeKind
 from daemon.domain.rule import ChannelRef, Contact, Rule
-from daemon.domain.shape import Call, Field, FieldType, Records, Shape
+from daemon.domain.shape import Call, Field, FieldType, Incremental, Page, Records, Shape
 from daemon.domain.standing import Pause
 from daemon.engine.ports import Connector
 from daemon.rehearsal import Rehearsal
 from daemon.sandbox.scenario import parse
 from daemon.sandbox.world import Change, Stock, World
 
+MINUTE = timedelta(minutes=1)
 TEXT, MAYBE = Field(FieldType.STRING), Field(FieldType.STRING, nullable=True)
 ORDERS = Records(
     fields={
@@ -75,6 +77,18 @@ class Wrapped:
 def wrapping(**by_name: Callable[[Connector], Any]) -> Callable[[Connector], Connector]:
     """What to put around which connector."""
     return lambda connector: by_name[connector.name](connector) if connector.name in by_name else connector
+
+
+class Moving(Wrapped):
+    """A source that can list what moved since: here an order moves at its `deadline`."""
+
+    def __init__(self, inner: Any) -> None:
+        orders = replace(inner.shape.records["orders"], incremental=Incremental("deadline", MINUTE, timedelta(hours=6)))
+        super().__init__(inner, shape=Shape(records={"orders": orders}))
+
+    async def list(self, records: str, where: Any, since: datetime | None, *rest: Any) -> AsyncIterator[Page]:
+        async for page in self.inner.list(records, where, None, *rest):
+            yield replace(page, records=tuple(row for row in page.records if since is None or row["deadline"] >= since))
 
 
 class Stage(Rehearsal):
@@ -157,6 +171,3 @@ def called(stage: Stage) -> list[tuple[str, str]]:
 def person(name: str, *via: str, **more: Any) -> Contact:
     """A contact told by these channels."""
     return Contact(name, name, tuple(ChannelRef(one, {"room": name}) for one in via), Always(), **more)
-
-
-MINUTE = timedelta(minutes=1)

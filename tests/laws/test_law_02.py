@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from builders import UPLOAD, Expression, clause, field, minutes, rule
-from laws.stage import Stage, Wrapped, wrapping
+from laws.stage import Moving, Stage, Wrapped, wrapping
 
 from daemon.domain.incident import Phase, Resolution, Why
 from daemon.domain.rule import Cause, Diagnose, Lookup
@@ -72,6 +72,40 @@ async def test_a_listing_that_breaks_off_is_incomplete_opens_what_it_saw_and_say
     await stage.wait(10)
     assert len(stage.incidents("N3")) == 1
     assert stage.store.tables.rules["stuck"].state.failed == ""
+
+
+@pytest.mark.law("2.1")
+async def test_what_a_listing_that_broke_off_did_not_show_is_listed_again_though_later_ones_were_seen() -> None:
+    class Source(Moving):
+        async def list(self, *args: Any) -> AsyncIterator[Page]:
+            async for page in super().list(*args):
+                yield page
+                if breaks:
+                    raise Unreachable("feed: connection lost")
+
+    breaks: list[bool] = []
+    stage = Stage(rule(connector="feed"), page=1, wrap=wrapping(feed=Source))
+    stage.plant("A", bad=False, records="feed.orders", deadline=stage.start)
+    await stage.begin(1)
+    await stage.wait(3)
+    breaks.append(True)
+    stage.plant("N1", records="feed.orders", deadline=stage.start + minutes(3))
+    stage.world.change({"feed.orders": ({"number": "A", "deadline": stage.start + minutes(9)},)})
+    await stage.wait(9)
+    breaks.clear()
+    await stage.wait(5)
+    assert [one.key for one in stage.store.tables.incidents.values()] == ["N1"]
+
+
+@pytest.mark.law("2.2")
+async def test_a_record_that_moved_in_the_future_hides_no_other() -> None:
+    stage = Stage(rule(connector="feed"), wrap=wrapping(feed=Moving))
+    stage.plant("A", bad=False, records="feed.orders", deadline=stage.start + minutes(60 * 24 * 365))
+    await stage.begin(1)
+    await stage.wait(7)
+    stage.plant("N1", records="feed.orders", deadline=stage.now)
+    await stage.wait(7)
+    assert len(stage.incidents("N1")) == 1
 
 
 @pytest.mark.law("2.2")

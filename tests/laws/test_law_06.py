@@ -1,12 +1,16 @@
 """Law 6: a percentage needs a population and a floor."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
-from builders import rule
-from laws.stage import Stage, Wrapped, called, wrapping
+from builders import minutes, rule
+from laws.stage import Moving, Stage, Wrapped, called, wrapping
 
 from daemon.domain.incident import Why
 from daemon.domain.notice import NoticeKind
 from daemon.domain.rule import Guard
+from daemon.engine.events import Scanned
 
 FIFTH = Guard(max_broken=100, max_broken_percent=20)
 
@@ -63,3 +67,36 @@ async def test_a_held_rule_calls_nothing_tells_it_once_and_lets_go_after_a_compl
     assert [one.kind for one in stage.notices()][:2] == [NoticeKind.GUARD, NoticeKind.GUARD_END]
     assert stage.store.tables.rules["stuck"].state.held is None
     assert stage.calls("B9") > 0
+
+
+@pytest.mark.law("6.2")
+async def test_those_that_match_are_counted_over_all_slices_of_a_scan() -> None:
+    class Slow(Wrapped):
+        async def list(self, *asked: Any) -> AsyncIterator[Any]:
+            async for page in self.inner.list(*asked):
+                stage.clock._now += 25
+                yield page
+
+    stage = Stage(rule(guard=FIFTH, connector="feed"), page=5, lease=minutes(10), wrap=wrapping(feed=Slow))
+    stage.plant(*(f"A{n}" for n in range(40)), ours=False, records="feed.orders")
+    stage.plant(*(f"B{n}" for n in range(10)), records="feed.orders")
+    await stage.begin(1)
+    await stage.wait(12)
+    state = stage.store.tables.rules["stuck"].state
+    assert state.population == 10
+    assert state.held.why is Why.MAX_BROKEN_PERCENT
+    (whole, *_) = [event for event in stage.events if isinstance(event, Scanned)]
+    assert (whole.candidates, whole.broken, whole.out) == (50, 10, 40)
+
+
+@pytest.mark.law("6.2")
+async def test_a_scan_of_what_moved_is_no_population() -> None:
+    stage = Stage(rule(guard=FIFTH, connector="feed"), wrap=wrapping(feed=Moving))
+    stage.plant(*(f"B{n}" for n in range(10)), records="feed.orders", deadline=stage.start)
+    stage.plant(*(f"W{n}" for n in range(90)), bad=False, records="feed.orders", deadline=stage.start)
+    await stage.begin(1)
+    await stage.wait(7)
+    stage.plant("W99", bad=False, records="feed.orders", deadline=stage.now)
+    await stage.wait(7)
+    state = stage.store.tables.rules["stuck"].state
+    assert (state.population, state.held) == (100, None)

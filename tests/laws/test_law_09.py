@@ -1,15 +1,17 @@
 """Law 9: sightings are dated."""
 
 import itertools
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import UPLOAD, minutes, rule
+from builders import UPLOAD, field, minutes, rule
 from laws.stage import Stage, Wrapped, wrapping
 
 from daemon.domain.attempt import Result
 from daemon.domain.incident import Phase, Resolution, Why
+from daemon.domain.rule import Lookup
 
 
 @pytest.mark.law("9.1")
@@ -28,6 +30,23 @@ async def test_a_sighting_is_dated_by_the_start_of_its_request_minus_the_lag() -
     await stage.begin(1)
     await stage.wait(3)
     assert stage.incident().last == began[-1] - lag
+
+
+@pytest.mark.law("9.1")
+@pytest.mark.parametrize(("lookups", "dates"), [(True, [0, 20]), (False, [0, 0])])
+async def test_what_a_listing_shows_is_dated_by_the_start_of_its_request(lookups: bool, dates: list[int]) -> None:
+    class Source(Wrapped):
+        async def list(self, *asked: Any) -> AsyncIterator[Any]:
+            async for page in self.inner.list(*asked):
+                stage.clock._now += 20  # a page takes its time; without lookups one statement stays open over all of them
+                yield page
+
+    deal = Lookup("crm_deal", "crm", "deals", "id", (field("deal"),))
+    stage = Stage(rule(lookups=(deal,) if lookups else ()), page=1, lease=minutes(10), wrap=wrapping(shop=Source))
+    stage.plant("N1", "N2")
+    await stage.begin(1)
+    await stage.engines[0].run_cycle()
+    assert [(stage.incident(number).opened - stage.start).total_seconds() for number in ("N1", "N2")] == dates
 
 
 @pytest.mark.law("9.2")

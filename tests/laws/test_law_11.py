@@ -1,11 +1,12 @@
 """Law 11: rules change under open incidents. Activation by digest and revision is held by tests/store/test_tenures.py."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import UPLOAD, clause, contacts, rule
-from laws.stage import Stage
+from builders import UPLOAD, clause, contacts, minutes, rule
+from laws.stage import Moving, Stage, Wrapped, wrapping
 
 from daemon.domain.incident import Phase, Resolution
 from daemon.domain.notice import NoticeKind
@@ -49,6 +50,39 @@ async def test_a_lower_revision_changes_nothing() -> None:
     stage = await in_the_middle(rule(digest="new"))
     await stage.store.activate([version_of(rule(digest="old"))], 0)
     assert stage.store.tables.rules["stuck"].version.digest == "new"
+
+
+@pytest.mark.law("11.1")
+async def test_a_scan_that_another_version_began_begins_anew() -> None:
+    class Slow(Wrapped):
+        async def list(self, *asked: Any) -> AsyncIterator[Any]:
+            cursors.append(asked[3])
+            async for page in self.inner.list(*asked):
+                stage.clock._now += 50
+                yield page
+
+    cursors: list[Any] = []
+    stage = Stage(rule(broken=(clause(lambda s: False),)), page=1, lease=minutes(10), wrap=wrapping(shop=Slow))
+    stage.plant("N1", "N2", "N3", "N4")
+    await stage.begin(1)
+    await stage.engines[0].run_cycle()
+    assert stage.store.tables.rules["stuck"].state.progress.cursor == "N2"
+    await changed(stage, rule(digest="d2"))
+    await stage.engines[0].run_cycle()
+    assert cursors == [None, None]
+    assert len(stage.incidents("N1")) == 1
+
+
+@pytest.mark.law("11.1")
+async def test_another_version_looks_at_all_first_and_not_only_at_what_moved() -> None:
+    stage = Stage(rule(connector="feed", broken=(clause(lambda s: False),)), wrap=wrapping(feed=Moving))
+    stage.plant("N1", records="feed.orders", deadline=stage.start)
+    stage.plant("N2", records="feed.orders", deadline=stage.start + minutes(9))
+    await stage.begin(1)
+    await stage.wait(12)
+    await changed(stage, rule(digest="d2", connector="feed"))
+    await stage.wait(1)
+    assert len(stage.incidents("N1")) == 1
 
 
 @pytest.mark.law("11.3")
