@@ -134,7 +134,7 @@ def _broken(rule: Rule, incident: Incident, now: datetime) -> Decision:
     if rule.diagnose is not None and incident.cause is None:
         since = incident.undiagnosed_since or now
         return Wait(since + rule.diagnose.timeout, Why.DIAGNOSING)
-    if incident.relapses >= 2 and not _retried_since(incident):
+    if incident.relapses >= 2 and incident.relapse_at is not None:
         return Escalate(Why.LADDER_SPENT)
     return _climb(rule, incident, now)
 
@@ -151,12 +151,6 @@ def _settling(incident: Incident) -> datetime | None:
     if until is None or (incident.seen is not None and incident.seen >= until):
         return None
     return until
-
-
-def _retried_since(incident: Incident) -> bool:
-    """Whether a person asked for another try in this life: the last rung then has a fresh beginning."""
-    begins = max((state.began for state in incident.steps.values()), default=None)
-    return begins is not None and incident.ended is None and incident.relapse_at is not None and begins > incident.relapse_at
 
 
 def _climb(rule: Rule, incident: Incident, now: datetime) -> Decision:

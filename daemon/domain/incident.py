@@ -171,6 +171,7 @@ class Incident:
     resolution: Resolution | None = None
     relapses: int = 0
     relapse_at: datetime | None = None
+    """When it broke again the last time; ``None`` also once a person has asked for another try since."""
     due: datetime | None = None
     why: Why = Why.GRACE
     version: int = 0
@@ -227,16 +228,20 @@ def _relapsed(rule: Rule, previous: Incident, seen: Sighting) -> Incident:
     again = replace(
         previous, phase=Phase.OPEN, why=Why.GRACE, relapses=previous.relapses + 1, relapse_at=seen.at, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
         levels={}, marks=Marks(), since=_earliest(seen.since, seen.at), digest=rule.digest, cause=None, undiagnosed_since=None, due=seen.at,
-        steps=_climbable(previous.steps),
+        steps=_climbable(previous.steps, seen.at),
     )  # fmt: skip
     return sighted(rule, again, seen)
 
 
-def _climbable(steps: Mapping[str, StepState]) -> Mapping[str, StepState]:
-    """After a relapse the ladder goes on with the attempts left, and with new idempotency keys: what was unknown is over by proof."""
+def _climbable(steps: Mapping[str, StepState], at: datetime) -> Mapping[str, StepState]:
+    """After a relapse the ladder goes on with the attempts left, and with new idempotency keys: what was unknown is over by proof.
+
+    The time of a step that was tried begins anew: while the subject was well it used none.
+    """
     return {
         id: replace(
-            state, settle_until=None, retry_at=None, laters=0, ill_since=None, known=state.known + (state.result is Result.UNKNOWN)
+            state, began=at if state.result else state.began, settle_until=None, retry_at=None, laters=0, ill_since=None,
+            known=state.known + (state.result is Result.UNKNOWN),
         )
         for id, state in steps.items()
     }  # fmt: skip
@@ -271,7 +276,7 @@ def sighted(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
     if incident.phase is Phase.PROVED:
         base = replace(
             base, phase=Phase.OPEN, why=Why.GRACE, relapses=incident.relapses + 1, relapse_at=seen.at, proved_at=None, resolution=None, credit=False, handled=False,
-            levels={}, steps=_climbable(incident.steps),
+            levels={}, steps=_climbable(incident.steps, seen.at),
         )  # fmt: skip
     return _with_cause(rule, base, seen)
 
@@ -419,13 +424,16 @@ def retried(rule: Rule, incident: Incident, now: datetime) -> Incident:
     if incident.phase not in (Phase.ESCALATED, Phase.QUARANTINED):
         steps = {id: replace(state, retry_at=None) for id, state in incident.steps.items()}
         return replace(incident, steps=steps, due=now)
-    last = next((step for step in reversed(rule.ladder) if step.call and step.id in incident.steps), None)
-    if last is None:
-        return replace(incident, phase=Phase.OPEN, due=now)
+    incident = replace(incident, phase=Phase.OPEN, relapse_at=None, due=now)
+    place = next((place for place, step in reversed([*enumerate(rule.ladder)]) if step.call and step.id in incident.steps), None)
+    if place is None:
+        return incident
+    last, behind = rule.ladder[place], {step.id for step in rule.ladder[place + 1 :]}
     state = incident.steps[last.id]
     allowed = last.attempts + state.extra
     again = replace(state, began=now, tries=min(state.tries, allowed - 1), spent=False, retry_at=None, laters=0, ill_since=None)
-    return replace(incident, phase=Phase.OPEN, steps={**incident.steps, last.id: again}, due=now)
+    kept = {id: one for id, one in incident.steps.items() if id not in behind}  # only waits are behind it: the ladder stands before them again
+    return replace(incident, steps={**kept, last.id: again})
 
 
 def scope_of(incident: Incident, now: datetime) -> Scope:

@@ -211,7 +211,7 @@ def applied(rule: Rule, incident: Incident, decision: Decision, now: datetime) -
     match decision:
         case Wait(until, why, begins):
             waited = waiting(incident, begins, now) if begins else incident
-            if why in (Why.SETTLING, Why.WAITING):
+            if why in (Why.SETTLING, Why.WAITING, Why.DIAGNOSING):
                 until += _age_of_look(incident, now)
             ends = [mark.until for mark in incident.marks.in_force(now) if mark.until]
             return replace(waited, why=why, due=max(now, min(until, soon, *ends)))

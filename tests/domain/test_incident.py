@@ -62,7 +62,7 @@ class TestOpened:
     def test_a_relapse_goes_on_with_the_attempts_left_and_as_nobodys(self) -> None:
         assert broken(at(60)) == incident(
             opened=T0, since=at(60), last=at(60), seen=at(60), due=at(60), relapses=2, relapse_at=at(60), total=5, why=Why.GRACE,
-            steps={"upload": state(tries=2, result=Result.UNKNOWN, known=2, spent=True)},
+            steps={"upload": state(began=at(60), tries=2, result=Result.UNKNOWN, known=2, spent=True)},
         )  # fmt: skip
 
     def test_only_what_was_unknown_gets_a_new_idempotency_key_by_a_relapse(self) -> None:
@@ -127,7 +127,7 @@ class TestSighted:
         before = replace(ENDED, phase=Phase.PROVED, marks=Marks(), cause=None, undiagnosed_since=None)
         assert sighted(RULE, before, sight(Verdict.BROKEN, at(5))) == replace(
             before, phase=Phase.OPEN, why=Why.GRACE, relapses=2, relapse_at=at(5), proved_at=None, resolution=None, credit=False, handled=False, levels={},
-            steps={"upload": state(tries=2, result=Result.UNKNOWN, known=2, spent=True)}, last=at(5), seen=at(5), digest="d1",
+            steps={"upload": state(began=at(5), tries=2, result=Result.UNKNOWN, known=2, spent=True)}, last=at(5), seen=at(5), digest="d1",
         )  # fmt: skip
 
 
@@ -221,15 +221,16 @@ class TestPeople:
     def test_a_retry_of_a_spent_ladder_gives_its_last_call_one_more_attempt(self, phase: Phase) -> None:
         two = replace(RULE, ladder=(UPLOAD, OTHER, Step(id="pause", wait=minutes(5))))
         spent = state(tries=3, spent=True, retry_at=at(9), laters=2, ill_since=at(1), known=3, settle_until=at(8))
-        before = incident(phase=phase, steps={"upload": state(tries=3), "other": spent, "pause": state()})
+        before = incident(phase=phase, steps={"upload": state(tries=3), "other": spent, "pause": state()}, relapses=2, relapse_at=T0)
         again = state(began=at(60), tries=1, known=3, settle_until=at(8))
-        assert retried(two, before, at(60)) == replace(before, phase=Phase.OPEN, due=at(60), steps={**before.steps, "other": again})
+        climbed = {"upload": state(tries=3), "other": again}  # the wait behind it begins anew
+        assert retried(two, before, at(60)) == replace(before, phase=Phase.OPEN, due=at(60), relapse_at=None, steps=climbed)
         crashed = replace(before, steps={**before.steps, "other": replace(spent, extra=True)})
         assert retried(two, crashed, at(60)).steps["other"].tries == 2
 
     def test_a_retry_without_a_call_begun_opens_it(self) -> None:
-        before = incident(phase=Phase.ESCALATED)
-        assert retried(RULE, before, at(5)) == replace(before, phase=Phase.OPEN, due=at(5))
+        before = incident(phase=Phase.ESCALATED, relapses=2, relapse_at=T0)
+        assert retried(RULE, before, at(5)) == replace(before, phase=Phase.OPEN, due=at(5), relapse_at=None)
 
 
 def test_an_expression_sees_the_facts_and_what_was_tried() -> None:

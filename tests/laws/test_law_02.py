@@ -215,6 +215,19 @@ async def test_an_unknown_condition_of_a_step_climbs_nothing() -> None:
 
 
 @pytest.mark.law("2.4")
+async def test_a_diagnosis_that_is_late_at_a_source_that_lags_is_waited_for_and_not_asked_for_over_and_over() -> None:
+    region = Cause(Expression(lambda s: "region"), clause(lambda s: Unknown("not said")))
+    lagging = wrapping(shop=lambda inner: Wrapped(inner, lag=minutes(10)))
+    stage = Stage(rule(grace=minutes(0), every=minutes(30), diagnose=Diagnose((), (region,), minutes(30))), wrap=lagging)
+    stage.plant("N1", calls={"api.upload": "done"})
+    await stage.begin(1)
+    await stage.wait(25)
+    assert (stage.incident().cause, stage.calls()) == (None, 0)
+    await stage.wait(15)
+    assert (stage.incident().cause, stage.calls()) == ("undiagnosed", 1)
+
+
+@pytest.mark.law("2.4")
 async def test_an_unknown_diagnosis_acts_on_nothing_until_its_timeout_and_then_is_named_so() -> None:
     region = Cause(Expression(lambda s: "region"), clause(missing("crm_deal")))
     stage = Stage(rule(grace=minutes(0), diagnose=Diagnose((DEAL,), (region,), minutes(30))))

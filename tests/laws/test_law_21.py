@@ -53,6 +53,17 @@ async def test_the_first_relapse_goes_on_with_the_attempts_left() -> None:
 
 
 @pytest.mark.law("21.2")
+async def test_the_first_relapse_goes_on_however_long_ago_its_step_began() -> None:
+    stage = await relapsing(0)
+    await stage.wait(60 * 8)
+    stage.set("N1", bad=True)
+    await stage.wait(60)
+    (only,) = stage.incidents()
+    assert UPLOAD.timeout < minutes(60 * 8), "the step's own time ran while the order was well"
+    assert (only.relapses, only.resolution, stage.calls()) == (1, Resolution.HEALED, 3)
+
+
+@pytest.mark.law("21.2")
 async def test_the_second_relapse_within_the_window_goes_to_people() -> None:
     stage = await relapsing(2, attempts=9)
     (only,) = stage.incidents()

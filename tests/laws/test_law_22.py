@@ -10,7 +10,7 @@ from laws.stage import Stage, Wrapped, called
 from daemon.domain.decide import Act
 from daemon.domain.directive import DirectiveKind
 from daemon.domain.incident import Phase, Resolution
-from daemon.domain.rule import Guard
+from daemon.domain.rule import Guard, Step
 from daemon.domain.sight import Verdict
 
 WRITES = ("take", "renew", "give_back", "commit", "admit", "conclude", "direct", "pause", "resume", "park", "activate", "settle", "lease", "reserve", "push")
@@ -100,6 +100,37 @@ async def test_retry_gives_a_spent_ladder_one_more_attempt_of_its_last_call() ->
     await stage.wait(60)
     assert (stage.calls(), stage.incident().phase) == (4, Phase.ESCALATED)
     assert stage.kinds() == ["begin"]
+
+
+@pytest.mark.law("22.5")
+async def test_retry_finds_the_last_call_before_a_wait_too() -> None:
+    stage = Stage(rule(ladder=(UPLOAD, Step("patience", wait=minutes(10)))))
+    stage.plant("N1", calls={"api.upload": "no_effect"})
+    await stage.begin(1)
+    await stage.wait(90)
+    assert (stage.calls(), stage.incident().phase) == (3, Phase.ESCALATED)
+    await stage.say(DirectiveKind.RETRY)
+    await stage.wait(8)
+    assert (stage.calls(), stage.incident().phase) == (4, Phase.OPEN)
+    await stage.wait(60)
+    assert (stage.calls(), stage.incident().phase) == (4, Phase.ESCALATED)
+
+
+@pytest.mark.law("22.5")
+async def test_retry_climbs_a_ladder_that_was_not_begun_because_the_subject_broke_for_the_third_time() -> None:
+    stage = Stage(rule())
+    stage.plant("N1", calls={"api.upload": "done"})
+    await stage.begin(1)
+    for _ in range(2):
+        await stage.wait(6)
+        stage.set("N1", bad=False)
+        await stage.wait(12)
+        stage.set("N1", bad=True)
+    await stage.wait(30)
+    assert (stage.incident().relapses, stage.incident().phase, stage.calls()) == (2, Phase.ESCALATED, 0)
+    await stage.say(DirectiveKind.RETRY)
+    await stage.wait(10)
+    assert (stage.calls(), stage.incident().resolution) == (1, Resolution.HANDLED)
 
 
 @pytest.mark.law("22.5")
