@@ -168,6 +168,20 @@ OVERVIEW: Final = Page(
     ),
 )  # fmt: skip
 
+
+def _drilled(more: str = "") -> str:
+    """When a rule's last drill ended, on whichever replica it ran, over restarts."""
+    return f'max by (namespace, rule) (max_over_time(orderheal_drill_timestamp_seconds{{namespace=~"$namespace"{RULE}{more}}}[7d]))'
+
+
+_DRILLED: Final = _drilled()
+_DRILLED_PASSED: Final = _drilled(', result="passed"')
+_DRILLED_FAILED: Final = _drilled(', result="failed"')
+_LAST_STAGES: Final = (  # of the replica that ran the last one; the others show the stages of earlier drills
+    f'orderheal_drill_stage_seconds{{namespace=~"$namespace"{RULE}}} and on (namespace, rule, instance) '
+    f'(max by (namespace, rule, instance) (orderheal_drill_timestamp_seconds{{namespace=~"$namespace"{RULE}}}) '
+    f"== on (namespace, rule) group_left () {_gauge('orderheal_drill_timestamp_seconds', more=RULE)})"
+)
 ONE_RULE: Final = Page(
     "rule",
     Text("orderheal / Rule", "orderheal / Правило"),
@@ -206,6 +220,14 @@ ONE_RULE: Final = Page(
             Panel(Text("Scan duration", "Длительность проверки"), Text("Nine of ten scans took at most so long.", "Девять из десяти проверок уложились в это время."), "series", [Query(_quantile(0.9, "orderheal_scan_seconds", "rule", RULE), "{{rule}} p90")], "s"),
             Panel(Text("Share of unknown sightings", "Доля неизвестного"), Text("Over one hour; unknown concludes nothing.", "За час; из неизвестного ничего не следует."), "series", [Query(f'namespace_rule:orderheal_sightings_unknown:ratio_rate1h{{namespace=~"$namespace"{RULE}}}', "{{rule}}")], "percentunit", steps=[(0, GREEN), (0.2, AMBER)]),
             Panel(Text("Notices", "Сообщения"), Text("Messages to people by kind and by what became of them.", "Сообщения людям: вид и судьба."), "table", [Query(f"sum by (kind, state) ({_gauge('orderheal_notices', 'rule, kind, state', RULE)}) > 0", now=True)]),
+        )),
+        (Text("Drills", "Учения"), (
+            Panel(Text("Last drill passed", "Последнее учение удалось"), Text("1: a planted object was brought to its proof; 0: it was not, or stayed where it was planted. Only drills that the daemon does by itself.", "1 — подложенный объект дошёл до доказательства; 0 — не дошёл или остался там, куда подложен. Только учения, которые демон проводит сам."),
+                  "stat", [Query(f"({_DRILLED_PASSED} > bool {_DRILLED_FAILED}) and ({_DRILLED} > 0)", "{{rule}}", now=True)], width=12, steps=[(0, RED), (1, GREEN)]),
+            Panel(Text("Age of the last drill", "Возраст последнего учения"), Text("However it ended; longer than drills' every: none comes to its end any more.", "Чем бы оно ни кончилось; больше, чем every учения, — учения больше не завершаются."),
+                  "stat", [Query(f'max by (namespace) (orderheal_rule_time_timestamp_seconds{{namespace=~"$namespace"}}) - on (namespace) group_right () ({_DRILLED} > 0)', "{{rule}}", now=True)], "s", 12, [(0, GREEN), (172800, AMBER)]),
+            Panel(Text("Last drill, time to each stage", "Последнее учение, время до каждой стадии"), Text("From planting until it is found, acted on, proved healed, told to a person; a stage that was not reached has no bar.", "От подкладывания до находки, действия, доказательства починки, сообщения человеку; у недостигнутой стадии полосы нет."),
+                  "bars", [Query(_LAST_STAGES, "{{rule}} {{stage}}", now=True)], "s", 24),
         )),
     ),
     narrow=("rule",),

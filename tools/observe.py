@@ -1,6 +1,7 @@
 """The whole of observability on real parts: ``python -m tools.observe``, some three minutes.
 
     orderheal demo --keep ◀─scrape─ Prometheus ─alert─▶ Alertmanager ─▶ a webhook of ours
+            │ a drill that the daemon does by itself
             └ store (PostgreSQL)          └ every PromQL target and annotation of helm/dashboards
                     └ every SQL target                        └▶ a picture of each dashboard, drawn in Chromium
 
@@ -49,6 +50,10 @@ EXPECTED: Final = ("OrderhealGuardTripped",)
 """Alerts that the demo's faults must raise: its storm trips a guard and stays."""
 
 _PATIENCE: Final = 240.0  # seconds for the demo to come to its end, and then for an alert to arrive
+_LOOK: Final = 0.5  # seconds between two looks at Prometheus, which tells nobody when it has scraped
+_DRILL: Final = "drills: {ozon-order-not-sent: {every: 1h}}"
+"""What makes the demo's daemon drill by itself, once; how, the demo says."""
+
 _VARIABLES: Final = {
     "$__rate_interval": "15s", "$__interval": "1s", "$__range": "5m", "${datasource}": "", "$namespace": ".*", "$rule": ".*",
     "$connector": ".*",
@@ -61,6 +66,25 @@ class Demo:
 
     listen: str
     store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where Alertmanager's alerts arrive; ``news`` is told of each."""
+
+    port: int
+    told: list[Mapping[str, Any]]
+    news: threading.Condition
+
+    def names(self) -> set[str]:
+        """The alerts that arrived so far."""
+        return {alert["labels"]["alertname"] for alert in self.told}
+
+    def until(self, names: set[str]) -> None:
+        """Wait for these. Raises SystemExit when one does not come."""
+        with self.news:
+            if not self.news.wait_for(lambda: names <= self.names(), _PATIENCE):
+                raise SystemExit(f"in vain for {_PATIENCE:g} s: {', '.join(sorted(names - self.names()))} at the webhook")
 
 
 @contextmanager
@@ -76,8 +100,8 @@ def running(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 class Following:
     """A demo's output, line by line, without losing what came before somebody asked."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-u", "-m", "daemon", "demo", "--keep"]
+    def __init__(self, config: Path) -> None:
+        command = [sys.executable, "-u", "-m", "daemon", "demo", "--keep", "--config", str(config)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._lines: SimpleQueue[str] = SimpleQueue()
         self._seen: list[str] = []
@@ -116,13 +140,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def sink() -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
-    """A webhook for Alertmanager; what it was told."""
+def sink() -> Iterator[Webhook]:
+    """A webhook for Alertmanager."""
     told: list[Mapping[str, Any]] = []
+    news = threading.Condition()
 
     class Take(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.extend(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"])
+            alerts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]
+            with news:
+                told.extend(alerts)
+                news.notify_all()
             self.send_response(200)
             self.end_headers()
 
@@ -132,7 +160,7 @@ def sink() -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
     server = HTTPServer(("127.0.0.1", 0), Take)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield server.server_port, told
+        yield Webhook(server.server_port, told, news)
     finally:
         server.shutdown()
 
@@ -268,13 +296,22 @@ async def pause(store: str) -> None:
         await opened.pause(Pause("observed", "on-call", "the CRM is being updated", now, now + timedelta(days=1), connector="ozon-integration"))
 
 
-def until(done: Callable[[], bool], what: str) -> None:
-    """Wait for it. Raises SystemExit when it does not come."""
+def scraped(prometheus: Prometheus, expr: str, what: str) -> None:
+    """Look until Prometheus has it. Raises SystemExit when it does not come."""
     end = time.monotonic() + _PATIENCE
-    while not done():
+    while not prometheus.rows(expr, time.time()):
         if time.monotonic() > end:
-            raise SystemExit(f"in vain for {_PATIENCE:g} s: {what}")
-        time.sleep(0.5)
+            raise SystemExit(f"in vain for {_PATIENCE:g} s: {what} at Prometheus")
+        time.sleep(_LOOK)
+
+
+def drilled(folder: Path) -> Path:
+    """The shipped configuration, with a drill on a schedule."""
+    shipped = ROOT / "config.yaml"
+    (folder / "rules").symlink_to(shipped.parent / "rules")
+    path = folder / shipped.name
+    path.write_text(f"{shipped.read_text(encoding='utf-8')}\n{_DRILL}\n", encoding="utf-8")
+    return path
 
 
 def promtool_on(listen: str) -> list[str]:
@@ -328,12 +365,12 @@ def photograph(html: str, height: int, target: Path, folder: Path) -> None:
 def observe(folder: Path, pictures: Path | None) -> list[str]:
     """Everything once; what is wrong."""
     with ExitStack() as stack:
-        following = Following()
+        following = Following(drilled(folder))
         stack.callback(following.end)
         listen = following.until(r"listening address=(\S+)")
         began, ports = time.time(), (free_port(), free_port())
-        webhook, told = stack.enter_context(sink())
-        (folder / "am.yml").write_text(alertmanager_config(webhook))
+        webhook = stack.enter_context(sink())
+        (folder / "am.yml").write_text(alertmanager_config(webhook.port))
         (folder / "prom.yml").write_text(prometheus_config(listen, ports[1]))
         stack.enter_context(running(
             "prometheus-alertmanager", f"--config.file={folder}/am.yml", f"--storage.path={folder}/am", "--cluster.listen-address=",
@@ -347,10 +384,11 @@ def observe(folder: Path, pictures: Path | None) -> list[str]:
         demo = Demo(listen, following.until(r"^\s+store\s+(postgresql://\S+)"))
         asyncio.run(pause(demo.store))
         print("waiting for the alerts to go through Prometheus and Alertmanager", flush=True)
-        until(lambda: set(EXPECTED) <= {alert["labels"]["alertname"] for alert in told}, f"{EXPECTED} at the webhook")
+        webhook.until(set(EXPECTED))
         prometheus = Prometheus(ports[0])
-        until(lambda: bool(prometheus.rows("orderheal_paused", time.time())), "the pause at Prometheus")
-        wrong = promtool_on(demo.listen) + [f"{alert['labels']['alertname']} came without a runbook" for alert in told
+        scraped(prometheus, "orderheal_paused", "the pause")
+        scraped(prometheus, 'orderheal_drill_timestamp_seconds{result="passed"} > 0', "a drill that passed")
+        wrong = promtool_on(demo.listen) + [f"{alert['labels']['alertname']} came without a runbook" for alert in webhook.told
                                             if not alert["annotations"].get("runbook_url")]  # fmt: skip
         check = Check(prometheus, demo.store, began, time.time())
         for path in sorted(DASHBOARDS.glob("*.json")):
@@ -358,7 +396,7 @@ def observe(folder: Path, pictures: Path | None) -> list[str]:
             if shutil.which("chromium"):
                 target = (pictures or folder) / f"dashboard-{path.stem}.png"
                 photograph(*page(whole, answers), target, folder)
-        print(f"{check.asked} targets asked; alerts received: {', '.join(sorted({a['labels']['alertname'] for a in told}))}")
+        print(f"{check.asked} targets asked; alerts received: {', '.join(sorted(webhook.names()))}")
         return wrong + check.wrong
 
 

@@ -364,6 +364,22 @@ def test_the_values_of_the_guide_render(chart: Chart, tmp_path: Path, page: str)
     assert len(found.one("NetworkPolicy")["spec"]["egress"]) == 4
 
 
+def test_the_guides_command_installs_every_rule_in_any_shell(chart: Chart, tmp_path: Path) -> None:
+    """The command as it stands, but for rendering in place of installing, in the plainest shell there is."""
+    text = (ROOT / "docs" / "install.md").read_text()
+    (command,) = re.findall(r"^```sh\n(helm [^`]* upgrade --install .*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (values,) = re.findall(r"^```yaml values\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "values.mine.yaml").write_text(values)
+    for name in ("helm", "rules", "config.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    script = command.replace("upgrade --install", "template").replace("helm -n", f"{chart.helm} -n", 1)
+    ran = subprocess.run([shutil.which("dash") or "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    found = Rendered([each for each in yaml.safe_load_all(ran.stdout) if each])
+    data = found.one("ConfigMap", "orderheal")["data"]
+    assert {name for name in data if name.startswith("rule.")} == {f"rule.{path.name}" for path in (ROOT / "rules").glob("*.yaml")}
+
+
 # --- mistakes -----------------------------------------------------------------------------------------------------
 
 

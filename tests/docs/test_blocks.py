@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ import yaml
 from sqlalchemy import make_url
 
 from daemon.app import load
+from daemon.store.migrations import migrate
 from tests.conftest import PgServer
 from tests.docs.reading import PAGES, ROOT, Block, blocks
 
@@ -72,5 +74,28 @@ def test_the_readers_role_reads_the_named_table_and_nothing_more(block: Block, p
             owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
+@pytest.mark.parametrize("block", found("sql grafana"), ids=str)
+def test_grafanas_role_answers_every_panel_and_may_do_nothing_else(block: Block, pg_server: PgServer) -> None:
+    boards = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "helm" / "dashboards").glob("*.json")]
+    queries = [target["rawSql"] for board in boards for panel in board["panels"] for target in panel.get("targets", ()) if "rawSql" in target]
+    assert len(queries) >= 5
+    with pg_server.database() as dsn, psycopg.connect(dsn, autocommit=True) as owner:
+        migrate(dsn)
+        role = f"grafana_{uuid4().hex}"
+        owner.execute(block.text.replace("orderheal_grafana", role).encode())
+        try:
+            grafana = make_url(dsn).set(username=role, password="choose-one")
+            with psycopg.connect(grafana.render_as_string(hide_password=False), autocommit=True) as connection:
+                for query in queries:
+                    text = re.sub(r"\$__timeFilter\(([\w.]+)\)", r"\1 IS NOT NULL", query.replace("${rule:sqlstring}", "'r'"))
+                    connection.execute(text.encode())
+                for forbidden in (b"SELECT * FROM directive", b"DELETE FROM incident", b"INSERT INTO pause (id) VALUES ('p')"):
+                    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+                        connection.execute(forbidden)
+        finally:
+            owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
 def test_each_kind_of_block_is_seen() -> None:
+    assert found("sql grafana")
     assert all(len(found(kind)) >= 2 for kind in ("yaml config", "yaml values", "sql reader", "sql store", "sh"))

@@ -55,6 +55,16 @@ def test_each_page_is_there_in_both_languages(site: Path) -> None:
     assert "Руководство оператора" in (site / "ru" / "index.html").read_text(encoding="utf-8")
 
 
+def test_every_page_can_be_come_to_from_the_first(site: Path, pages: dict[Path, Reader]) -> None:
+    """By links and the navigation: a page that nobody leads to is a page that nobody reads."""
+    seen, ahead = set[Path](), [site / "index.html"]
+    while ahead:
+        if (path := ahead.pop()) in pages and path not in seen:
+            seen.add(path)
+            ahead += [(path.parent / unquote(urlsplit(link).path)).resolve() for link in pages[path].links if not urlsplit(link).scheme]
+    assert sorted(path.relative_to(site).as_posix() for path in pages.keys() - seen if path.name != "404.html") == []
+
+
 def test_a_runbook_is_in_the_language_of_its_site(site: Path) -> None:
     name = "runbooks/order-not-sent"
     for folder, source in ((site, DOCS / f"{name}.en.md"), (site / "ru", DOCS / f"{name}.md")):

@@ -59,7 +59,7 @@ def test_the_alert_on_scans_draws_the_same_line() -> None:
     for every in (FIVE, timedelta(hours=1)):
         line = (every + margin(every)).total_seconds()
         assert line == 3 * every.total_seconds() + 600
-    assert "> 3 * max by (namespace, rule) (orderheal_rule_scan_interval_seconds) + 600" in rule["expr"]
+    assert "> 3 * max by (namespace, rule) (max_over_time(orderheal_rule_scan_interval_seconds[2m])) + 600" in rule["expr"]
 
 
 @dataclass
