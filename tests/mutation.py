@@ -19,7 +19,7 @@ LEFT_OUT = {"not checked", "skipped", "check was interrupted by user"}
 def main() -> int:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15, help="when to stop breaking and count")
-    parser.add_argument("--floor", type=float, default=0, help="least per cent of the breaks to be noticed")
+    parser.add_argument("--floor", type=float, default=0, help="least per cent of the breaks tried to be noticed")
     options = parser.parse_args()
     rmtree("mutants", ignore_errors=True)
     log = Path("mutation.log")
