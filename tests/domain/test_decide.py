@@ -1,9 +1,10 @@
 """The decision for one incident, as a table with a sentence per row."""
 
 from dataclasses import dataclass, replace
+from unittest.mock import ANY
 
 import pytest
-from builders import UPLOAD, at, attempt, constant, incident, minutes, rule, seen, sight, state
+from builders import UPLOAD, Expression, at, attempt, constant, incident, minutes, rule, seen, sight, state
 
 from daemon.domain.attempt import CONNECTOR_ILL, CRASHED, Outcome, Reply, Result
 from daemon.domain.decide import Act, Close, Decision, Escalate, Wait, decide, idempotency_key
@@ -229,6 +230,48 @@ TABLE = [
         "gone after it was proved keeps its resolution and runs nothing more", rule=rule(on_resolved=(COMMENT,)),
         incident=seen(GRACED, verdict=Verdict.GONE, reason="absent", phase=Phase.PROVED, resolution=Resolution.HEALED),
         expect=Close(Resolution.HEALED, Why.ABSENT),
+    ),
+    Row("the grace is over at its end", seen(at(15)), Act(UPLOAD, 1), now=at(15)),
+    Row("an unknown look says why", seen(GRACED, verdict=Verdict.UNKNOWN, reason="timed out"), Wait(at(25), Why.UNKNOWN, detail="timed out")),
+    Row(
+        "a look at the end of settle allows the next attempt",
+        seen(at(21), steps={"upload": state(tries=1, result=Result.DONE, at=at(16), settle_until=at(21))}), Act(UPLOAD, 2), now=at(21),
+    ),
+    Row(
+        "a backoff is over at its end",
+        seen(GRACED, steps={"upload": state(tries=1, result=Result.LATER, at=at(16), retry_at=GRACED)}), Act(UPLOAD, 2),
+    ),
+    Row(
+        "a step's time is over at its end",
+        seen(GRACED, steps={"upload": state(began=GRACED - UPLOAD.timeout, tries=1)}), Escalate(Why.LADDER_SPENT),
+    ),
+    Row(
+        "a wait is over when it was looked at its end", rule=rule(ladder=(WAIT, UPLOAD)),
+        incident=seen(at(45), steps={"wait": state()}), expect=Act(UPLOAD, 1), now=at(45),
+    ),
+    Row(
+        "a rung's condition sees the record, the time and what was tried",
+        rule=rule(ladder=(UPLOAD, replace(COMMENT, when=Expression(lambda s: (s["number"], s["now"], s["steps"]["upload"]["attempts"]) == ("N1", GRACED, 3))))),
+        incident=seen(GRACED, steps={"upload": state(tries=3)}), expect=Act(replace(COMMENT, when=ANY), 1),
+    ),
+    Row(
+        "a follow-up's condition sees the resolution and the time; those that ended or are not wanted let the next one run",
+        rule=rule(on_resolved=(
+            COMMENT, replace(COMMENT, id="not", when=constant(False)),
+            replace(COMMENT, id="next", when=Expression(lambda s: (s["resolution"], s["now"]) == ("healed", GRACED))),
+        )),
+        incident=seen(GRACED, verdict=Verdict.CLEAN, phase=Phase.PROVED, resolution=Resolution.HEALED, steps={"comment": state(result=Result.DONE, at=at(18))}),
+        expect=Act(replace(COMMENT, id="next", when=ANY), 1, follow_up=True),
+    ),
+    Row(
+        "a follow-up tried again is a follow-up still", rule=rule(on_resolved=(COMMENT,)),
+        incident=seen(GRACED, verdict=Verdict.CLEAN, phase=Phase.PROVED, resolution=Resolution.HEALED, steps={"comment": state(tries=1, result=Result.UNKNOWN, at=at(18))}),
+        expect=Act(COMMENT, 2, follow_up=True),
+    ),
+    Row(
+        "a follow-up whose condition is no yes or no waits and says so", rule=rule(on_resolved=(replace(COMMENT, when=constant(7)),)),
+        incident=seen(GRACED, verdict=Verdict.CLEAN, phase=Phase.PROVED, resolution=Resolution.HEALED),
+        expect=Wait(at(25), Why.UNKNOWN, detail="comment: neither true nor false"),
     ),
 ]  # fmt: skip
 
