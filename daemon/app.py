@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 _GAUGES = timedelta(seconds=5)
 _HOUSEKEEPING = timedelta(minutes=1)
 _CHECK_INS = timedelta(seconds=5)
+_DESERTED = timedelta(minutes=15)  # more than law 18 delays a rule that kills its process
 _TRACES = timedelta(seconds=5)
 _DRILLS = timedelta(seconds=5)
 _GRACE = 5.0  # seconds for messages that are being sent when we stop
@@ -193,13 +194,29 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-async def activate(app: App) -> Sequence[str]:
-    """Make the loaded rules the active ones, unless a higher revision is; gives the names of rules to be parked (law 11)."""
+async def activate(app: App, revision: int | None = None) -> Sequence[str]:
+    """Make the loaded rules the active ones, unless a higher revision is; gives the names of rules to be parked (law 11).
+
+    Without a ``revision`` the configuration's counts.
+    """
     versions = [
         RuleVersion(name, rule.digest, rule.every, rule.guard.max_calls_per_hour, rule.severity.rank, rule.owner, rule.mode.value)
         for name, rule in app.loaded.rules.items()
     ]
-    return await app.store.activate(versions, app.loaded.config.document.rules.revision)
+    return await app.store.activate(versions, app.loaded.config.document.rules.revision if revision is None else revision)
+
+
+async def take_back(app: App, logger: logging.Logger) -> Sequence[str] | None:
+    """Activate the loaded rules again where newer ones were left alone: a rollout that failed after its first pod had begun.
+
+    Gives the names of rules to be parked; ``None`` when nothing was left alone.
+    """
+    held = {name: rule.digest for name, rule in app.loaded.rules.items()}
+    revision = await app.store.deserted(held, _DESERTED)
+    if revision is None:
+        return None
+    logger.warning("rules taken back", extra={"fields": {"reason": f"nobody took the newer ones for {_DESERTED}", "revision": revision}})
+    return await activate(app, revision)
 
 
 async def examine(loaded: Loaded, env: Mapping[str, str]) -> list[Finding]:
@@ -332,7 +349,10 @@ async def _live(
         return {}
 
     async def housekeeping() -> None:
+        nonlocal parked
         await app.time.refresh()
+        if (left := await take_back(app, logger)) is not None:
+            parked = left
         await app.engine.park_removed(parked)
         await app.store.prune(settings.engine.keep)
 

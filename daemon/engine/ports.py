@@ -156,6 +156,14 @@ class Store(Protocol):
         """
         ...
 
+    async def deserted(self, holds: Mapping[str, str], patience: timedelta) -> int | None:
+        """The revision by which to activate again, when those who brought the active versions have gone; else ``None``.
+
+        They have gone when a rule that this replica does not hold in the active digest was due for so long (database time), and
+        nobody took it.
+        """
+        ...
+
     async def take(self, holds: Mapping[str, str], holder: str, lease: timedelta) -> Tenure | None:
         """The most overdue active rule that this replica holds in the active digest, for one cycle, its epoch raised; else ``None``."""
         ...

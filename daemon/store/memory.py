@@ -70,6 +70,16 @@ class MemoryStore(MemoryArchive):
             row.unfinished = 0
         row.version, row.revision, row.active = version, revision, version.mode != "disabled"
 
+    async def deserted(self, holds: Mapping[str, str], patience: timedelta) -> int | None:
+        """See ``Store.deserted``."""
+        since_db = self._now_db() - patience
+        left = (
+            row.active and row.due is not None and row.due <= self._scale.rule(since_db) and (row.until_db is None or row.until_db <= since_db)
+            for row in self.tables.rules.values()
+            if holds.get(row.version.name) != row.version.digest
+        )  # fmt: skip
+        return self.tables.revision + 1 if any(left) else None
+
     async def take(self, holds: Mapping[str, str], holder: str, lease: timedelta) -> Tenure | None:
         """See ``Store.take``."""
         anchor, now_db = self._clock.monotonic(), self._now_db()

@@ -58,6 +58,12 @@ class Ownership:
             await session.run(_SQL["retire"], names=[rule.name for rule in rules], revision=revised["revision"])
             return [row["name"] for row in await session.rows(_SQL["to_be_parked"])]
 
+    async def deserted(self, holds: Mapping[str, str], patience: timedelta) -> int | None:
+        """See ``Store.deserted``."""
+        async with self._pool.session() as session:
+            row = await session.row(_SQL["deserted"], names=list(holds), digests=list(holds.values()), patience=patience)
+        return row["revision"] if row else None
+
     async def take(self, holds: Mapping[str, str], holder: str, lease: timedelta) -> Tenure | None:
         """See ``Store.take``."""
         timescale = await self.timescale()

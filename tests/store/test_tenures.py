@@ -151,6 +151,35 @@ async def test_without_a_revision_the_later_start_wins(bench, make):
     assert await bench.store.take({"r": "noon"}, "alpha", LEASE) is not None
 
 
+async def test_a_version_that_nobody_takes_is_given_up_for_the_one_that_somebody_holds(bench, make):
+    """A rollout that failed: its replica activated other rules and is gone; the old replicas were never started anew."""
+    quarter, old = timedelta(minutes=15), {"r": "old"}
+    await bench.store.activate([make.rule(digest="old")], 6)
+    await bench.store.activate([make.rule(digest="new")], 7)
+    tenure = await bench.store.take({"r": "new"}, "new", LEASE)
+    await bench.store.give_back(tenure, GiveBack(bench.now + timedelta(minutes=5)))
+    await bench.advance(minutes=19, seconds=59)
+    assert await bench.store.deserted(old, quarter) is None, "it was not due for a quarter of an hour yet"
+    await bench.advance(seconds=1)
+    assert await bench.store.deserted({"r": "new"}, quarter) is None, "we hold it ourselves"
+    revision = await bench.store.deserted(old, quarter)
+    assert revision == 8
+    await bench.store.activate([make.rule(digest="old")], revision)
+    assert await bench.store.take(old, "old", LEASE) is not None
+    await bench.store.activate([make.rule(digest="new")], 7)
+    assert await bench.store.take({"r": "new"}, "new", LEASE) is None, "the failed one comes back and is refused"
+
+
+async def test_a_version_whose_holder_works_on_it_is_not_given_up_however_late(bench, make):
+    await bench.store.activate([make.rule(digest="new")], 7)
+    await bench.advance(minutes=14)
+    assert await bench.store.take({"r": "new"}, "new", LEASE) is not None
+    await bench.advance(minutes=15)
+    assert await bench.store.deserted({"r": "old"}, timedelta(minutes=15)) is None
+    await bench.advance(minutes=1)
+    assert await bench.store.deserted({}, timedelta(minutes=15)) == 8
+
+
 async def test_activating_the_same_version_again_leaves_its_times_alone(bench, make):
     tenure = await bench.running(make.rule())
     await bench.store.give_back(tenure, GiveBack(bench.now + timedelta(minutes=5)))

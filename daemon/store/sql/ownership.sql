@@ -38,6 +38,18 @@ WHERE NOT active
   AND EXISTS (SELECT FROM incident WHERE rule = rule.name AND phase NOT IN ('resolved', 'parked'))
 ORDER BY name;
 
+-- The revision after the active one, where a rule of it that this replica does not hold was due for so long without being taken.
+-- name: deserted
+SELECT meta.revision + 1 AS revision
+FROM meta, (SELECT db_now() - %(patience)s::interval AS since_db) AS moment
+WHERE EXISTS (
+    SELECT FROM rule
+    WHERE rule.active AND least(rule.next_scan_at, rule.next_visit_at) <= rule_time(moment.since_db)
+      AND coalesce(rule.until_db, '-infinity') <= moment.since_db
+      AND NOT EXISTS (
+        SELECT FROM unnest(%(names)s::text[], %(digests)s::text[]) AS held (name, digest)
+        WHERE held.name = rule.name AND held.digest = rule.digest));
+
 -- The most overdue rule that this replica holds in the active version and nobody else has, for one cycle. A row that
 -- is locked is passed over, so a take never waits. Cycles that did not come to their end delay the next (law 18).
 -- name: take
