@@ -56,6 +56,7 @@ _PATIENCE: Final = 3  # failed requests after which a question gives up
 _SLOW, _QUICK = 20.0, 5.0  # seconds of a batch above which the next is half as large, below which it may grow
 _OPERATING: Final = 250.0  # seconds of a method within ten minutes; documented limit 480, seen in the server's code 420
 _BAN: Final = timedelta(minutes=5)
+_LEFT_ALONE: Final = frozenset({"OPERATION_TIME_LIMIT", "OVERLOAD_LIMIT"})  # refusals that asking again makes worse
 
 
 # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -544,9 +545,6 @@ class Bitrix24Connector:
 
         async def work() -> None:
             while waiting and len(failures) < _PATIENCE:
-                if resting := self._rests():
-                    failures.extend([resting] * _PATIENCE)
-                    return
                 room = _room(by, self._memory.pace.commands, size)
                 some = [waiting.popleft() for _ in range(min(room, len(waiting)))]
                 told = await self._asked(by, some, size, witness)
@@ -565,7 +563,7 @@ class Bitrix24Connector:
         until = self._memory.pace.rests_until
         if until is None or self._tools.database_now() >= until:
             return None
-        return Unknown(f"the time that the portal grants for lists is used up until {until:%H:%M:%S} UTC")
+        return Unknown(f"the portal is left alone until {until:%H:%M:%S} UTC: its time for lists is used up, or it blocks us")
 
     async def _asked(self, by: str, keys: Sequence[str], size: int, witness: Witness) -> Mapping[str, Answer] | Unknown:
         """One request, the witness among its keys; ``Unknown`` if there was no answer to it at all."""
@@ -638,12 +636,17 @@ class Bitrix24Connector:
         return {key: Present((deal,)) if deal["id"] == key else Unknown("the answer holds another deal")}
 
     async def _send(self, commands: Mapping[str, str]) -> Batch | Unknown:
-        """One batch, and the pace that follows from its answer."""
+        """One batch, and the pace that follows from its answer; none while the portal wants to be left alone."""
+        if resting := self._rests():
+            return resting
         answer = await self._client.read("deals", "POST", self._url("batch"), _JSON, _dumped({"halt": 0, "cmd": commands}).encode())
         batch = opened(answer)
         self._memory.pace = self._memory.pace.after(batch, len(commands), self._tools.database_now())
         if isinstance(answer, Response):
-            await self._heed(_code(answer.body))
+            code = _code(answer.body)
+            if code in _LEFT_ALONE:  # the whole batch was refused, and such an answer does not say for how long
+                self._memory.pace = replace(self._memory.pace, rests_until=self._tools.database_now() + _BAN)
+            await self._heed(code)
         return batch
 
     async def _heed(self, code: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from daemon.connectors.bitrix24 import Batch, Pace, opened
 from daemon.domain.shape import Absent, Answer, Present
 from daemon.domain.value import Unknown
+from daemon.engine.ports import Unreachable
 from daemon.net import Response
 from daemon.sandbox.systems.bitrix24 import DEALS
 from daemon.sandbox.wire.bitrix24 import Limits, Portal, User
@@ -185,6 +186,29 @@ async def test_a_method_whose_time_is_nearly_used_up_rests_until_the_portal_forg
         answers = await portal.ask("deals", "id", ["1", "2"], False)
         assert there.requests == before
         assert all(isinstance(answer, Unknown) and "used up" in answer.reason for answer in answers.values())
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "OPERATION_TIME_LIMIT"), (503, "OVERLOAD_LIMIT")])
+async def test_a_portal_that_blocks_whole_batches_is_left_alone_until_it_forgets(status: int, code: str) -> None:
+    came: list[str] = []
+
+    async def say(request: web.Request) -> web.Response:
+        came.append(request.path)
+        return web.json_response({"error": code, "error_description": "Method is blocked"}, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", say)
+    async with serving(app) as url:
+        portal = connector(f"{url}/rest/1/{SECRET}/")
+        assert isinstance((await portal.ask("deals", "id", ["1"], True))["1"], Unknown)
+        before = len(came)
+        again = (await portal.ask("deals", "id", ["1"], True))["1"]
+        assert isinstance(again, Unknown)
+        assert "12:05:00 UTC" in again.reason
+        with pytest.raises(Unreachable, match="12:05:00 UTC"):
+            [_ async for _ in portal.list("deals", None, None, None, NOW, 50, False)]
+        assert len(came) == before, "not asked again within five minutes, neither by key nor for a list"
+        await portal.close()
 
 
 def page(seconds: float = 0.1, operating: float = 1.0, **errors: str) -> Response:
