@@ -18,7 +18,7 @@ from typing import Any
 
 from daemon.domain.attempt import Request, Result
 from daemon.domain.incident import Incident, Phase, StepState, scope_of
-from daemon.domain.rule import CardForm, Contact, GroupBy, Level, Rule, TableForm
+from daemon.domain.rule import CardForm, Contact, GroupBy, Level, ResolveOn, Rule, TableForm
 from daemon.domain.value import Money, Scope, Unknown, Value, pack
 from daemon.domain.words import LIST_LIMIT, Words
 
@@ -326,6 +326,8 @@ def _next(matter: Matter, words: Words) -> Iterator[str]:
         moves = [one.due for one in working if one.due is not None and one.due > matter.now]
         if moves:
             yield words.say("next_at", time=words.time(min(moves)))
+    elif matter.rule.resolve_on is ResolveOn.DELIVERY:
+        yield words.say("next_event")
     else:
         yield words.say("next_none", every=words.duration(matter.rule.every))
     if matter.ahead is not None:
@@ -339,14 +341,18 @@ def _also(matter: Matter, words: Words) -> Iterator[str]:
 
 
 def commands(rule: Rule, subjects: Sequence[Incident]) -> Iterator[str]:
-    """Ready to paste, ``claim`` first. More than a line of ids are named by what they share."""
+    """Ready to paste, ``claim`` first. More than a line of ids are named by what they share.
+
+    An event that has ended when its message is read (``resolve_on: delivery``) can only be looked at.
+    """
     causes = {one.cause for one in subjects}
     chosen = " ".join(shlex.quote(one.id) for one in subjects)
     if len(subjects) > LIST_LIMIT:
         cause = causes.pop() if len(causes) == 1 else None
         chosen = f"--rule {shlex.quote(rule.name)}" + (f" --cause {shlex.quote(cause)}" if cause else "")
-    yield f"orderheal incidents claim {chosen}"
-    yield f"orderheal incidents retry {chosen}"
+    if rule.resolve_on is not ResolveOn.DELIVERY or any(one.phase is Phase.OPEN for one in subjects):
+        yield f"orderheal incidents claim {chosen}"
+        yield f"orderheal incidents retry {chosen}"
     yield f"orderheal incidents show {shlex.quote(subjects[0].id)} --requests"
     yield f"orderheal explain {shlex.quote(subjects[0].key)}"
 

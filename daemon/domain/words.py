@@ -73,8 +73,12 @@ _SAYINGS = {
     "result_waited": ("ждали", "waited"),
     "held": ("Предохранитель правила держит попытки: без вас их не будет.", "The rule's guard holds attempts: none without you."),
     "next_none": (
-        "Без вас: попыток больше не будет, проверяем дальше каждые {every}.",
+        "Без вас: попыток больше не будет, проверяем дальше раз в {every}.",
         "Without you: no more attempts, we keep looking every {every}.",
+    ),
+    "next_event": (
+        "Без вас: ничего не будет. Это событие, сообщение о нём одно; о новом придёт новое.",
+        "Without you: nothing. This is an event and told once; a new one gets a new message.",
     ),
     "next_at": ("Без вас: следующий ход {time}.", "Without you: next move {time}."),
     "next_level": ("Если не поможет, {time} позовём: {contact}.", "If that does not help, {contact} is called {time}."),

@@ -27,7 +27,7 @@ from daemon.domain.message import (
     totals,
     words_of,
 )
-from daemon.domain.rule import CardForm, GroupBy, Level, TableForm
+from daemon.domain.rule import CardForm, GroupBy, Level, ResolveOn, TableForm
 from daemon.domain.value import Money, Unknown, Value
 
 TEAM = replace(contacts("team")["team"], language="en")
@@ -184,6 +184,14 @@ class TestText:
             "Runbook: docs/runbooks/stuck.md", "Commands:", *commands(RULE, (subject,)),
         ]  # fmt: skip
         assert ours("end", matter(subject)) == ""
+
+    def test_of_an_event_that_ends_by_being_told_nothing_more_is_promised_and_nothing_offered_that_would_fail(self) -> None:
+        event = replace(RULE, resolve_on=ResolveOn.DELIVERY)
+        said = ours("begin", matter(incident(phase=Phase.ESCALATED), rule=event)).splitlines()
+        assert "Without you: nothing. This is an event and told once; a new one gets a new message." in said
+        assert said[said.index("Commands:") + 1 :] == ["orderheal incidents show i1 --requests", "orderheal explain N1"]
+        tried_on = ours("deadline", matter(incident(phase=Phase.OPEN), rule=event))
+        assert "orderheal incidents claim i1" in tried_on
 
 
 class TestEvidence:

@@ -27,6 +27,8 @@ async def test_a_failed_import_is_told_once_with_its_errors_by_sku_as_a_table(fe
     (text,) = story.texts("integration-team")
     assert f"Импорт ProductCreate (csv): {feed.get('status', 'Finished')}, с ошибками 2 из 40." in text
     assert "LD-1 — Price is missing\nLD-2 — =Нет; бренда" in text
+    assert "проверяем дальше" not in text, "it is told and over"
+    assert "incidents claim" not in text, "what has ended cannot be claimed"
     ((table,),) = (notice.tables for notice in story.notices())
     assert (table.name, table.columns) == ("lamoda-cb106552-87f3.csv", ("sku", "message"))
     assert table.rows == (("LD-1", "Price is missing"), ("LD-2", "=Нет; бренда"))
