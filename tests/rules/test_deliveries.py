@@ -133,7 +133,9 @@ async def test_what_will_not_go_by_itself_is_told_to_the_integration_team_and_as
     await story.go(minutes=30)
     assert story.incident.cause == cause
     assert sorted(contact for contact, _ in story.told()) == ["cdek-support", "integration-team"]
-    assert f"{PARCEL}, причина {cause}" in story.texts("integration-team")[0]
+    text = story.texts("integration-team")[0]
+    assert f"{PARCEL}, причина {cause}, сделка https://portal.example/crm/deal/details/77/" in text
+    assert re.search(r"сама не создастся: [а-яё][^:]+\.$", text, re.MULTILINE), "what the cause means stands in words"
 
 
 @pytest.mark.parametrize("state", ["rejected", "removed", "pending"])
@@ -193,7 +195,7 @@ async def test_the_integration_team_is_called_three_hours_before_shipping_whatev
     assert {contact for contact, _ in story.told()} == {"cdek-support"}
     await story.go(minutes=15)
     assert [at for contact, at in story.told() if contact == "integration-team"] == ["Mon 14:00"]
-    assert f"{PARCEL}, отгрузить до 02.03.2026 17:00 MSK" in story.texts("integration-team")[0]
+    assert f"{PARCEL}, отгрузить до 02.03.2026 17:00 MSK, сделка https://portal.example/crm/deal/details/77/" in story.texts("integration-team")[0]
 
 
 async def test_the_delivery_status_and_one_comment_follow_the_waybill_also_when_cdek_made_it_by_hand() -> None:
@@ -262,6 +264,13 @@ async def test_an_event_that_succeeded_before_its_last_error_is_still_broken() -
     story.change(logistic__outbox={"id": "5", "processed_at": story.now})
     await story.go(minutes=20)
     assert story.resolution == "handled"
+
+
+@pytest.mark.parametrize(("error", "cause"), [(REGION, "region"), (TEMPORARY, "temporary"), ("Unheard of", "other")])
+async def test_what_the_cause_of_an_outbox_error_means_stands_in_words(error: str, cause: str) -> None:
+    story = await outbox(error_text=error)
+    await story.go(hours=3)
+    assert re.search(rf"причина: {cause} \([а-яё][а-яё ,]+\)\.$", story.texts("integration-team")[0], re.MULTILINE)
 
 
 async def test_many_errors_of_one_cause_are_one_message() -> None:

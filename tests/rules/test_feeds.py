@@ -21,12 +21,13 @@ async def feeds(**feed: Any) -> Story:
 
 @pytest.mark.parametrize("feed", [{"failed": 2}, {"failed": 2, "status": "Error"}], ids=str)
 async def test_a_failed_import_is_told_once_with_its_errors_by_sku_as_a_table(feed: dict[str, Any]) -> None:
-    story = await feeds(total=40, processed=40, **feed)
+    story = await feeds(total=40, processed=40, updated_at="-1h", **feed)
     await story.go(days=2)
     assert [contact for contact, _ in story.told()] == ["integration-team"]
     (text,) = story.texts("integration-team")
-    assert f"Импорт ProductCreate (csv): {feed.get('status', 'Finished')}, с ошибками 2 из 40." in text
+    assert f"Импорт cb106552-87f3, ProductCreate (csv): {feed.get('status', 'Finished')}, с ошибками 2 из 40." in text
     assert "LD-1 — Price is missing\nLD-2 — =Нет; бренда" in text
+    assert "Сломано с 02.03.2026 11:00 MSK (1 ч)." in text, "since it ended"
     assert "проверяем дальше" not in text, "it is told and over"
     assert "incidents claim" not in text, "what has ended cannot be claimed"
     ((table,),) = (notice.tables for notice in story.notices())
