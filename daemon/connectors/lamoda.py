@@ -553,6 +553,8 @@ class LamodaConnector(WithoutCalls):
     async def _asked(self, action: str, params: Mapping[str, str]) -> Success | Refused | Unknown:
         answer = await self._client.read(action, "GET", self._signing(action, params))
         said = understood(answer)
+        if isinstance(said, Unknown) and isinstance(answer, Response) and answer.status == _Code.THROTTLED:
+            return Refused(_Code.THROTTLED, "status 429")
         if isinstance(said, Refused):
             return Refused(said.code, self._tools.redact(said.message)[:300])
         return said

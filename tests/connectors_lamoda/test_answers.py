@@ -142,6 +142,14 @@ async def test_throttling_is_told_to_all_replicas() -> None:
         assert [target for target, until in world.quota.pushed if until > NOW] == ["lamoda"]
 
 
+@pytest.mark.parametrize("said", ["", "Too Many Requests", "<html><body>429</body></html>"])
+async def test_throttling_that_the_front_server_says_by_its_status_alone_is_heeded_too(said: str) -> None:
+    async with told(answer(429, said)) as (lamoda, server, world):
+        assert isinstance((await lamoda.ask("feed_status", "feed", ["f"], True))["f"], Unknown)
+        assert len(server.seen) == 1
+        assert [target for target, until in world.quota.pushed if until > NOW] == ["lamoda/FeedStatus"]
+
+
 async def test_feed_status_has_a_rate_of_its_own_and_is_unknown_while_it_is_used_up() -> None:
     async with told(answer(200, recorded("composed_ErrorResponse_E429.xml"))) as (lamoda, server, world):
         world.quota.waits[:] = [90.0]
