@@ -771,14 +771,16 @@ class HttpConnector:
         if kind.listing is None:
             raise Unreachable(f"{records} cannot be listed")
         params = _params(kind.listing.settings, where) | {"now": now, "limit": size}
+        came = {cursor}
         while True:
             page = await self._page(records, kind, params, cursor)
             yield page
             if page.cursor is None:
                 return
-            if page.cursor == cursor:
+            if page.cursor in came:
                 raise Unreachable(f"{records}: the listing goes in a circle")
             cursor = page.cursor
+            came.add(cursor)
 
     async def count(self, records: str, now: datetime) -> int | None:
         """Not to be known over HTTP."""

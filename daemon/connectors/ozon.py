@@ -16,7 +16,7 @@ import asyncio
 import builtins
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -530,6 +530,7 @@ class OzonConnector(WithoutCalls):
         """
         plan = Plan.read(cursor) if cursor else Plan.of(where, now)
         seen: set[str] = set()
+        given: set[object] = set()  # in the window that is asked for
         while plan.windows:
             try:
                 page = sliced(await self._post(*plan.request(size)))
@@ -537,6 +538,7 @@ class OzonConnector(WithoutCalls):
                 plan = plan.halved()
                 continue
             plan = plan.after(page)
+            given = _given(page, given)
             yield self._page(records, page, seen, plan.text)
 
     async def ask(self, records: str, by: str, keys: Collection[str], fresh: bool) -> Mapping[str, Answer]:
@@ -717,6 +719,16 @@ class OzonConnector(WithoutCalls):
             for id in one.delivery_method_ids
             if known and id not in names
         ]
+
+
+def _given(page: Slice, before: Set[object]) -> set[object]:
+    """The postings that a window has given by now. Raises ``Unreachable`` when it says that there is more and gives nothing new."""
+    if page.cursor is None:
+        return set()
+    numbers = {item.get("posting_number") for item in page.items}
+    if numbers <= before and not page.unreadable:
+        raise Unreachable("the list goes in a circle")
+    return {*before, *numbers} - {None}
 
 
 def _grouped(postings: Iterable[Record]) -> dict[str, builtins.list[Record]]:

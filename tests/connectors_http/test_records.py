@@ -268,6 +268,14 @@ async def test_a_listing_that_fails_says_so_rather_than_ending(behaviour: Write,
             await listed(shop, within=timedelta(days=1))
 
 
+async def test_pages_that_come_round_again_are_a_circle() -> None:
+    there, back = (answer(200, {"orders": [ORDER], "next_token": token}) for token in ("a", "b"))
+    async with service(there, back, there, back, answer(200, {"orders": []})) as (shop, server, _):
+        with pytest.raises(Unreachable, match="circle"):
+            await listed(shop, within=timedelta(days=1))
+        assert len(server.seen) == 3
+
+
 async def test_a_link_to_another_host_is_not_followed() -> None:
     async with service(answer(200, {"items": [], "links": {"next": "http://evil.invalid/links"}})) as (shop, server, _):
         with pytest.raises(Unreachable, match="declared host"):

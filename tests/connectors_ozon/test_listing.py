@@ -104,6 +104,21 @@ async def test_a_cursor_that_comes_again_is_a_circle() -> None:
         assert len(server.seen) == 2
 
 
+async def test_pages_that_come_round_again_are_a_circle() -> None:
+    there, back = page(item("0001-1"), cursor="b"), page(item("0002-1"), cursor="a")
+    async with shop(there, back, there, back, page()) as (connector, server, _):
+        with pytest.raises(Unreachable, match="circle"):
+            await listed(connector, "postings", within=DAY)
+        assert len(server.seen) == 3
+
+
+async def test_a_page_that_is_repeated_under_ever_new_cursors_is_a_circle() -> None:
+    async with shop(*(page(item("0001-1"), cursor=str(number)) for number in range(5)), page()) as (connector, server, _):
+        with pytest.raises(Unreachable, match="circle"):
+            await listed(connector, "postings", within=DAY)
+        assert len(server.seen) == 2
+
+
 async def test_nobody_there_is_unreachable() -> None:
     async with shop(page(), url=refused_address()) as (connector, _, _):
         with pytest.raises(Unreachable):
