@@ -84,6 +84,17 @@ async def test_every_planted_record_is_the_same_on_both_faces(sandbox: Sandbox, 
             assert {key: plain(theirs[key], fields) for key in keys} == {key: plain(mine[key], fields) for key in keys}, kind
 
 
+async def test_an_order_that_namshi_gave_up_sending_to_us_is_one_that_must_not_be_missing(sandbox: Sandbox, config: Config, now: Any) -> None:
+    await sandbox.see(lambda world: world.change({"namshi.orders": ({"number": "K-1", "status": "Killed"},)}))
+    store, declared = MemoryStore(SystemClock(), now.at), config.connectors["namshi"]
+    namshi = declared.kind.open("namshi", declared.settings, Tools(SystemClock(), store, lambda event: None, Timescale(now.at), lambda: now.at))
+    try:
+        (answer,) = (await namshi.ask("orders", "number", ["K-1"], True)).values()
+    finally:
+        await namshi.close()
+    assert plain(answer, ("status", "state")) == [{"status": "Killed", "state": "new"}]
+
+
 async def test_a_service_does_all_that_the_instruction_names(sandbox: Sandbox) -> None:
     url, token = sandbox.environment["NAMSHI_INTEGRATION_URL"], sandbox.environment["NAMSHI_INTEGRATION_TOKEN"]
     await sandbox.see(lambda world: world.change({
