@@ -107,6 +107,10 @@ _SAYINGS = {
     ),
     "guard_end": ("Снова в пределах: попытки и сообщения идут дальше.", "Within the limits again: attempts and messages go on."),
     "guard_was": ("Остановлено было с {begun}, {lasted}.", "It was held from {begun}, for {lasted}."),
+    "fault": (
+        "{key}: шаг правила не выполнен или не известно, выполнен ли ({fault}). Повторять не будем: проверьте и, если нужно, сделайте сами.",
+        "{key}: a step of the rule was not done, or nobody knows ({fault}). It is not tried again: look, and do it yourself if need be.",
+    ),
     "blind": (
         "Ничего не известно: {subjects}. Последняя причина: {reason}.",
         "Nothing is known of {subjects}. Last reason: {reason}.",

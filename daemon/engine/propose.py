@@ -272,7 +272,8 @@ def news(
         tripped = held or was
         assert tripped is not None
         guard = (guard_notice(rule, tripped, held is not None, now, words),)
-    return (*guard, *(fault_notice(rule, f"{incident.key}: {fault}", now, words) for incident, fault in faults))
+    said = (words.say("fault", key=incident.key, fault=fault) for incident, fault in faults)
+    return (*guard, *(fault_notice(rule, sentence, now, words) for sentence in said))
 
 
 def routed(notices: Iterable[Notice], around: Surroundings, now: datetime) -> tuple[Dispatch, ...]:

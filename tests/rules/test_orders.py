@@ -151,7 +151,11 @@ async def test_an_order_without_a_warehouse_gets_no_comment_about_one() -> None:
     story.change(namshi_db__orders={"posting_number": "P1", "warehouse_location": None})
     await story.go(hours=8)
     assert story.calls(COMMENT) == []
-    assert [notice.kind for notice in story.notices("crm-support")] == [NoticeKind.FAULT]
+    (notice,) = story.notices("crm-support")
+    assert notice.kind is NoticeKind.FAULT
+    assert notice.text.startswith("M1: шаг правила не выполнен"), "they read Russian"
+    assert "если нужно, сделайте сами" in notice.text
+    assert "appendcomment: argument text: warehouse_location" in notice.text
 
 
 @pytest.mark.parametrize("shop", [shop for shop in SHIPPED if shop.name != "ozon"], ids=lambda shop: shop.name)
