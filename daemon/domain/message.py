@@ -11,7 +11,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -27,6 +27,9 @@ _KEPT = 2000
 
 TABLE_LIMIT = 1000
 """Rows of one attached table; what is beyond is not in it."""
+
+CARD_LIMIT = 40
+"""Items of a list on a card: whoever makes an order by hand from it needs every product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def text(kind: str, matter: Matter) -> str:
 def cards(kind: str, matter: Matter) -> tuple[Card, ...]:
     """The pictures beside the message. An end has none: there is nothing left to do."""
     forms = () if kind == "end" else matter.level.attach
-    words = words_of(matter.contact)
+    words = replace(words_of(matter.contact), items=CARD_LIMIT)
     return tuple(_card(form, _message_scope(matter, words), words) for form in forms if isinstance(form, CardForm))
 
 

@@ -140,10 +140,11 @@ def _zone(name: str) -> ZoneInfo:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A reader's language (``ru``, else English) and time zone (IANA name)."""
+    """A reader's language (``ru``, else English), time zone (IANA name), and how many items of a list are shown."""
 
     language: str = "ru"
     timezone: str = "UTC"
+    items: int = LIST_LIMIT
 
     @property
     def russian(self) -> bool:
@@ -176,8 +177,9 @@ class Words:
             case Sequence():
                 return self.lines([self.show(item) for item in value]) or DASH
 
-    def lines(self, items: Sequence[str], limit: int = LIST_LIMIT) -> str:
-        """One line each, at most ``limit``, the rest counted."""
+    def lines(self, items: Sequence[str]) -> str:
+        """One line each, at most ``items``, the rest counted."""
+        limit = self.items
         rest = len(items) - limit
         return "\n".join([*items[:limit], *([self.say("more", count=rest)] if rest > 0 else [])])
 

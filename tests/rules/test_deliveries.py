@@ -167,6 +167,13 @@ async def test_cdek_is_asked_for_manual_creation_with_everything_it_needs_and_no
     )
 
 
+async def test_the_card_shows_every_product_of_a_large_order() -> None:
+    story = await waybill(parcel(None), products=[{"name": f"Платье {number}", "quantity": 1} for number in range(20)])
+    await story.go(minutes=30)
+    ((card,),) = (notice.cards for notice in story.notices("cdek-support"))
+    assert dict(card.rows)["Товары"].splitlines() == [f"Платье {number} × 1" for number in range(20)]
+
+
 @pytest.mark.parametrize("rows", [(parcel(REGION),), (), (rejected("data", "x"),), ({"cdek.orders": [{"number": PARCEL, "state": "removed"}]},)])
 async def test_cdek_reads_the_reason_in_russian_and_not_a_word_of_ours(rows: Any) -> None:
     story = await waybill(*rows)
