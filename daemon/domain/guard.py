@@ -100,9 +100,12 @@ def trip(guard: Guard, count: Census, now: datetime) -> Held | None:
     return None
 
 
-def hold(guard: Guard, held: Held | None, count: Census, complete: bool, now: datetime) -> Held | None:
+def hold(rule: Rule, held: Held | None, count: Census, complete: bool, now: datetime) -> Held | None:
     """The guard's state after a look: trips at once, lets go only after a complete scan within both ceilings."""
-    tripped = trip(guard, count, now)
-    if tripped is not None:
-        return replace(tripped, since=held.since) if held else tripped
-    return None if complete else held
+    tripped = trip(rule.guard, count, now)
+    if tripped is None and (complete or held is None):
+        return None
+    after = tripped or held
+    assert after is not None
+    told = rule.mode is not Mode.OBSERVE or (held is not None and held.told)
+    return replace(after, since=held.since if held else now, told=told)

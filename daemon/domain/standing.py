@@ -40,13 +40,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A tripped guard: since when, why, and on which numbers; ``exempt`` lets that many through on a person's word."""
+    """A tripped guard: since when, why, and on which numbers. ``told``: whether people were; a rule that only observes tells nobody."""
 
     since: datetime
     why: Why
     broken: int
     limit: float
     population: int | None = None
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
     closed = tuple(settling(attempt, incidents[id]) for id, attempt in crashed.items())
     incidents |= {id: sighted(rule, incidents[id], sighting) for id, sighting in seen.items()}
     was = standing.state.held
-    held = hold(rule.guard, was, census(incidents.values(), standing.state.population), False, now)
+    held = hold(rule, was, census(incidents.values(), standing.state.population), False, now)
     standing = replace(
         standing,
         state=replace(standing.state, held=held),
@@ -267,11 +267,9 @@ def news(
     """Notices that are about the rule and not about a problem: its guard's begin and end, and what we could not do."""
     if rule.mode is Mode.OBSERVE:
         return ()
-    guard: tuple[Notice, ...] = ()
-    if (was is None) is not (held is None):
-        tripped = held or was
-        assert tripped is not None
-        guard = (guard_notice(rule, tripped, held is not None, now, words),)
+    known = was if was is not None and was.told else None
+    tripped = held or known
+    guard = (guard_notice(rule, tripped, held is not None, now, words),) if tripped and (known is None or held is None) else ()
     said = (words.say("fault", key=incident.key, fault=fault) for incident, fault in faults)
     return (*guard, *(fault_notice(rule, sentence, now, words) for sentence in said))
 

@@ -168,7 +168,7 @@ async def _finish(desk: Desk, rule: Rule, standing: Standing, sweep: Sweep, fail
         if progress.since is None:
             state = replace(state, last_full=progress.began, digest=rule.digest, candidates=progress.candidates)
         state = await _counted(desk, rule, state, progress, now)
-    held = hold(rule.guard, was.held, census(sweep.incidents.values(), state.population), complete, now)
+    held = hold(rule, was.held, census(sweep.incidents.values(), state.population), complete, now)
     state = replace(state, held=held)
     state, blind = _blindness(rule, state, progress.unknown, failed or progress.doubt, desk.around.words, now)
     notices = (*news(rule, was.held, held, (), desk.around.words, now), *(blind if rule.mode is not Mode.OBSERVE else ()))
@@ -210,6 +210,6 @@ def _blindness(rule: Rule, state: RuleState, unknown: int, reason: str, words: W
         return replace(state, unknown_since=None, blind_told=False), notices
     since = state.unknown_since or now
     state = replace(state, unknown_since=since)
-    if state.blind_told or now - since < BLIND_AFTER:
+    if state.blind_told or rule.mode is Mode.OBSERVE or now - since < BLIND_AFTER:
         return state, ()
     return replace(state, blind_told=True), (blind_notice(rule, reason, unknown, True, now, since, words),)

@@ -100,10 +100,16 @@ def test_a_percentage_needs_a_population_and_ten_broken(broken: int, population:
 
 def test_a_guard_lets_go_only_after_a_complete_scan_within_both() -> None:
     within = Census(5, 1000)
-    assert hold(Guard(), HELD, within, False, at(5)) is HELD
-    assert hold(Guard(), HELD, within, True, at(5)) is None
-    assert hold(Guard(), HELD, Census(200, 1000), True, at(5)).since == T0
-    assert hold(Guard(), None, Census(200, 1000), False, at(5)).since == at(5)
+    assert hold(rule(), HELD, within, False, at(5)) == HELD
+    assert hold(rule(), HELD, within, True, at(5)) is None
+    assert hold(rule(), HELD, Census(200, 1000), True, at(5)).since == T0
+    assert hold(rule(), None, Census(200, 1000), False, at(5)).since == at(5)
+
+
+@pytest.mark.parametrize(("mode", "before", "told"), [("enforce", None, True), ("observe", None, False), ("observe", True, True), ("enforce", False, True)])
+def test_whoever_only_observes_tells_nobody_and_later_it_is_known_whether_people_were(mode: str, before: bool | None, told: bool) -> None:
+    held = None if before is None else replace(HELD, told=before)
+    assert hold(rule(mode=Mode(mode)), held, Census(200, 1000), False, at(5)).told is told
 
 
 def test_all_open_broken_subjects_count_but_those_that_people_set_aside_do_not() -> None:

@@ -10,7 +10,7 @@ from laws.stage import Stage, Wrapped, person
 from daemon.domain.attempt import Outcome, Result
 from daemon.domain.incident import Phase
 from daemon.domain.notice import DeliveryState, NoticeKind
-from daemon.domain.rule import Guard, Level
+from daemon.domain.rule import Guard, Level, Mode
 
 QUIET = rule(ladder=(), guard=Guard(max_broken=100, max_broken_percent=100))
 
@@ -179,6 +179,31 @@ async def test_a_blind_rule_is_told_after_an_hour_once_and_when_it_sees_again() 
     stage.world.switch("shop", up=True)
     await stage.wait(10)
     assert stage.kinds() == ["blind", "blind_end"]
+
+
+@pytest.mark.law("13.7")
+async def test_what_began_while_a_rule_only_observed_is_told_when_it_may_tell() -> None:
+    stage = await stage_of(rule(mode=Mode.OBSERVE, guard=Guard(max_broken=2)), ("N1", "N2", "N3"))
+    assert (stage.kinds(), stage.store.tables.rules["stuck"].state.held is not None) == ([], True)
+    stage.rules["stuck"] = rule(digest="d2", guard=Guard(max_broken=2))
+    await stage.begin(2)
+    await stage.wait(30)
+    assert stage.kinds() == ["guard"]
+    stage.set("N1", bad=False)
+    await stage.wait(20)
+    assert stage.kinds()[:2] == ["guard", "guard_end"]
+
+
+@pytest.mark.law("13.7")
+async def test_a_rule_that_was_blind_while_it_only_observed_is_told_when_it_may_tell() -> None:
+    stage = Stage(rule(mode=Mode.OBSERVE))
+    stage.world.switch("shop", up=False)
+    await stage.begin(1)
+    await stage.wait(120)
+    stage.rules["stuck"] = rule(digest="d2")
+    await stage.begin(2)
+    await stage.wait(10)
+    assert stage.kinds() == ["blind"]
 
 
 @pytest.mark.law("13.8")
