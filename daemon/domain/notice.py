@@ -341,7 +341,7 @@ def _episode(desk: _Desk, problem: Problem, standings: Sequence[_Standing]) -> _
         return _Episode(level, problem)
     if kind is NoticeKind.END:
         left = [one.incident for one in mine if not _open(one.incident) and level.id in one.incident.levels]
-        return _Episode(level, _ended(problem, desk.now), kind, problem, left=by_urgency(left))
+        return _Episode(level, _ended(desk, problem, level), kind, problem, left=by_urgency(left))
     order = {one.id: place for place, one in enumerate(by_urgency(one.incident for one in spoken))}
     spoken.sort(key=lambda one: order[one.incident.id])
     return _Episode(level, _spoke(problem, kind, level, len(spoken), desk.now), kind, problem, tuple(spoken))
@@ -395,8 +395,10 @@ def _spoke(problem: Problem, kind: NoticeKind, level: Level, count: int, now: da
     )  # fmt: skip
 
 
-def _ended(problem: Problem, now: datetime) -> Problem:
-    return replace(problem, active=False, sequence=problem.sequence + 1, last=now, ended=now)
+def _ended(desk: _Desk, problem: Problem, level: Level) -> Problem:
+    """Who was told of the begin is told of the end; whom the level tells now, if the configuration has that contact no more."""
+    contact = problem.contact if problem.contact in desk.contacts else level.to
+    return replace(problem, contact=contact, active=False, sequence=problem.sequence + 1, last=desk.now, ended=desk.now)
 
 
 def _levels(desk: _Desk, standings: Sequence[_Standing], episodes: Sequence[_Episode]) -> Mapping[str, Mapping[str, datetime]]:

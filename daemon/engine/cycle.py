@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from daemon.domain.incident import Phase, Why, opened
 from daemon.domain.notice import fault_notice, parked_notice
-from daemon.domain.rule import Contact, Mode, Rule, Severity
+from daemon.domain.rule import Contact, Mode, Rule, Severity, Step
 from daemon.domain.sight import Scan, Sighting, Verdict
 from daemon.domain.standing import Standing
 from daemon.domain.words import RUSSIAN, Words
@@ -25,7 +25,7 @@ from daemon.engine.events import CycleEnded, Sighted, Trouble
 from daemon.engine.look import Found, inspect_page, visit
 from daemon.engine.news import announce
 from daemon.engine.ports import Clock, Connector, Events, Quota, Store
-from daemon.engine.propose import Proposal, Surroundings, propose, routed
+from daemon.engine.propose import Proposal, Surroundings, lost, propose, routed
 from daemon.engine.scan import scan
 
 UNFINISHED = 3
@@ -151,17 +151,23 @@ class Engine:
         )  # fmt: skip
 
     async def park_removed(self, names: Iterable[str]) -> None:
-        """Park the open incidents of rules that are gone or disabled, and tell it (law 11)."""
+        """Park the open incidents of rules that are gone or disabled, and tell it (law 11).
+
+        An attempt whose outcome never came is closed with them, or it would keep its object from all other rules; its incident
+        takes the outcome up when its rule comes back.
+        """
         for name in names:
             now, standing = await self._standing(name)
             parked = tuple(
                 replace(one, phase=Phase.PARKED, why=Why.PARKED, due=None) for one in standing.incidents if one.phase is not Phase.PARKED
             )
-            if not parked:
+            flights = [one for one in standing.attempts.values() if one.outcome is None]
+            if not parked or any(now < one.ends_by for one in flights):  # what may still arrive is waited for, until the next time
                 continue
             contact = standing.owner if standing.owner in self._around.contacts else next(iter(self._around.contacts))
             notice = parked_notice(name, contact, tuple(Severity)[standing.severity], len(parked), now, self._around.words)
-            change = Change(name, incidents=parked, notices=(notice,), dispatches=routed([notice], self._around, now))
+            over = tuple(replace(lost(one), settled=one.ends_by + Step(one.step).settle) for one in flights)
+            change = Change(name, incidents=parked, closed=over, notices=(notice,), dispatches=routed([notice], self._around, now))
             try:
                 await self._store.park(name, change)
             except (Fenced, Conflict):

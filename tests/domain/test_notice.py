@@ -414,6 +414,13 @@ def test_a_level_that_the_rule_lost_ends_with_the_owner_as_its_level() -> None:
     assert kinds(told) == ["boss end", "team begin"]
 
 
+def test_an_end_whose_contact_is_gone_goes_to_whom_the_level_tells_now() -> None:
+    well = stuck(levels=KNOWN, phase=Phase.RESOLVED, resolution=Resolution.HEALED)
+    told = say([well], at(90), [problem(contact="gone")])
+    assert kinds(told) == ["team end"]
+    assert not told.problems[0].active
+
+
 # One object, several rules (detect.object)
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import UPLOAD, clause, contacts, minutes, rule
+from builders import UPLOAD, clause, contacts, field, minutes, rule
 from laws.stage import Moving, Stage, Wrapped, wrapping
 
+from daemon.domain.attempt import Result
 from daemon.domain.incident import Phase, Resolution
 from daemon.domain.notice import NoticeKind
-from daemon.domain.rule import Delivery, Guard, Mode
+from daemon.domain.rule import Delivery, Guard, Level, Mode
 from daemon.rehearsal import version_of
 
 FIRST = replace(UPLOAD, delivery=Delivery.AT_LEAST_ONCE)
@@ -133,3 +134,50 @@ async def test_when_the_rule_comes_back_its_incidents_go_on_where_they_were() ->
     await stage.wait(60)
     (only,) = stage.incidents()
     assert (only.phase, stage.calls()) == (Phase.ESCALATED, 3)
+
+
+@pytest.mark.law("11.5")
+async def test_an_attempt_of_a_removed_rule_keeps_its_object_from_others_only_while_it_may_arrive() -> None:
+    class Killed(BaseException):
+        pass
+
+    class Service(Wrapped):
+        async def perform(self, request: Any) -> Any:
+            raise Killed
+
+    same = {"object": field("order")}
+    stage = Stage(rule(**same))
+    stage.plant("N1", calls={"api.second": "done"})
+    await stage.begin(1)
+    await stage.wait(14)
+    stage.engines = [stage.engine("dying", connectors={**stage.connectors, "api": Service(stage.connectors["api"])})]
+    with pytest.raises(Killed):
+        await stage.wait(2)
+    stage.engines = [stage.engine("next")]
+    await changed(stage, rule(name="other", ladder=(SECOND,), grace=minutes(0), **same))
+    assert (stage.incident().phase, stage.notices(NoticeKind.FAULT)) == (Phase.OPEN, []), "it may still arrive"
+    await stage.wait(2)
+    await stage.engines[0].park_removed(["stuck"])
+    assert stage.incident().phase is Phase.PARKED
+    await stage.wait(20)
+    first, second = stage.attempts()
+    assert (first.outcome.reason, second.rule) == ("crashed", "other")
+    assert second.begun >= first.settled > first.ends_by
+    await changed(stage, rule(**same), 3)
+    await stage.wait(1)
+    assert (stage.incident().steps["upload"].result, stage.incident().total) == (Result.UNKNOWN, 1), "taken up when the rule is back"
+
+
+@pytest.mark.law("11.3")
+async def test_a_contact_that_is_gone_stops_no_rule() -> None:
+    stage = await in_the_middle(rule(ladder=()))
+    stage.contacts = contacts("chief", "crew")
+    renamed = rule(digest="d2", owner="crew", ladder=(), escalate=(Level(id="crew", to="crew"),))
+    stage.rules.clear()
+    stage.rules.update({"stuck": renamed})
+    stage.engines = [stage.engine("next")]
+    await stage.begin(2)
+    await stage.wait(20)
+    assert [(one.kind, one.contact) for one in stage.notices()] == [
+        (NoticeKind.BEGIN, "team"), (NoticeKind.BEGIN, "crew"), (NoticeKind.END, "crew"),
+    ]  # fmt: skip
