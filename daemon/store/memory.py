@@ -300,9 +300,11 @@ class MemoryStore(MemoryArchive):
                 self.tables.notices.setdefault(notice.id, notice)
                 taken.add((notice.problem, notice.episode, notice.kind, notice.sequence))
         places = {id: place for place, id in enumerate(self.tables.notices)}
+        before = [one for one in self.tables.dispatches.values() if one.dispatch.state is DeliveryState.PENDING]
         for one in dispatches:
-            if one.notice.id in places:
-                self.tables.dispatches.setdefault(one.id, Sending(one, places[one.notice.id]))
+            if one.notice.id in places and one.id not in self.tables.dispatches:
+                self.tables.dispatches[one.id] = sending = Sending(one, places[one.notice.id])
+                _hurry(before, sending)
 
     async def admit(self, intents: Sequence[Intent], tenure: Tenure, room: timedelta) -> Mapping[str, Why]:
         """See ``Store.admit``."""
@@ -466,6 +468,17 @@ class MemoryStore(MemoryArchive):
 def _street(one: Sending) -> tuple[str, str, bool]:
     """Messages that follow each other: of one problem, to one contact."""
     return one.dispatch.notice.problem, one.dispatch.contact, one.dispatch.mirror
+
+
+def _hurry(before: Iterable[Sending], sent: Sending) -> None:
+    """Those before it that only wait for working hours go no later than it."""
+    soonest = sent.dispatch.not_before
+    for one in before:
+        waiting = one.dispatch.not_before
+        if one.dispatch.tries or waiting is None or (soonest is not None and soonest >= waiting):
+            continue
+        if _street(one) == _street(sent) and one.place < sent.place:
+            one.dispatch = replace(one.dispatch, not_before=soonest)
 
 
 def _entry(one: Incident, at: datetime) -> Entry:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from builders import UPLOAD, at, field, minutes, rule, seen, state
-from laws.stage import Stage, Wrapped, wrapping
+from laws.stage import Stage, Wrapped, person, wrapping
 
 from daemon.domain.attempt import CONNECTOR_ILL, Outcome, Reply, Result
 from daemon.domain.decide import timed_out
@@ -15,6 +15,7 @@ from daemon.domain.notice import NoticeKind
 from daemon.domain.rule import Guard, Level, Step
 from daemon.domain.standing import Illness, Standing
 from daemon.engine.propose import Surroundings, resolve
+from daemon.language.hours import parse_hours
 
 MANY = Guard(max_broken=100, max_broken_percent=100)
 
@@ -195,3 +196,20 @@ async def test_a_level_may_say_how_long_before() -> None:
     await stage.wait(600)
     (told,) = stage.notices()
     assert (told.at, told.contact) == (stage.start + minutes(600 - 180), "boss")
+
+
+@pytest.mark.law("21.5")
+async def test_a_message_that_waits_for_working_hours_keeps_back_none_about_a_deadline() -> None:
+    office = person("team", "chat")
+    stage = Stage(
+        rule(ladder=(), deadline=field("deadline"), guard=Guard(max_broken_percent=100)),
+        people={"team": replace(office, hours=parse_hours("Tu 09:00-18:00", "Europe/Moscow"))},
+    )
+    stage.plant("N1")
+    await stage.begin(1)
+    await stage.wait(30)
+    assert (stage.kinds(), stage.world.messages) == (["begin"], [])
+    stage.plant("N2", deadline="+3h")
+    await stage.wait(70)
+    assert stage.kinds() == ["begin", "growth", "deadline"]
+    assert len(stage.world.messages) == 2, "what speaks of the deadline is told at once, the begin with it"

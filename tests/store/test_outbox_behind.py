@@ -73,3 +73,16 @@ async def test_a_copy_for_the_record_goes_alone(bench, make):
     await bench.store.commit(Change("r", notices=(begin, end), dispatches=dispatches), tenure)
     [head] = await bench.store.lease("n1", 10, LEASE)
     assert list(await bench.store.behind(head, "n1", LEASE)) == []
+
+
+@pytest.mark.parametrize("tries", [0, 1], ids=["waiting for hours", "asked to wait by its channel"])
+async def test_what_may_not_wait_takes_with_it_what_only_waited_for_hours(bench, make, tries):
+    tenure = await bench.running(make.rule(), lease=3600)
+    begin, deadline = make.notice("n1"), make.notice("n2", NoticeKind.DEADLINE, sequence=2)
+    waiting = make.dispatch(begin, not_before=bench.now + timedelta(hours=9), tries=tries)
+    await bench.store.commit(Change("r", notices=(begin,), dispatches=(waiting,)), tenure)
+    assert list(await bench.store.lease("n1", 10, LEASE)) == []
+    await bench.store.commit(Change("r", notices=(deadline,), dispatches=(make.dispatch(deadline),)), tenure)
+    leased = await bench.store.lease("n1", 10, LEASE)
+    assert [one.id for one in leased] == ([] if tries else ["d-n1"])
+    assert tries or [one.id for one in await bench.store.behind(leased[0], "n1", LEASE)] == ["d-n2"]
