@@ -20,7 +20,7 @@ class Retention:
         self._pool = pool
 
     async def prune(self, keep: timedelta, batch: int = _BATCH) -> int:
-        """Forget ended incidents, told notices and obeyed words older than ``keep`` (rule time); how many rows of these.
+        """Forget ended incidents and problems, told notices and obeyed words older than ``keep`` (rule time); how many rows of these.
 
         Live incidents, open attempts and messages on their way stay whatever their age. Replicas may do this at once.
         """
@@ -29,7 +29,9 @@ class Retention:
         for name in ("forget_incidents", "forget_notices"):
             while found := await self._forget(name, before=before, limit=batch):
                 forgotten += found
-        return forgotten + await self._forget("forget_words", before=before)
+        for name in ("forget_problems", "forget_words"):
+            forgotten += await self._forget(name, before=before)
+        return forgotten
 
     async def _forget(self, name: str, **about: object) -> int:
         async with self._pool.session() as session:

@@ -55,3 +55,34 @@ async def test_what_is_young_or_live_or_on_its_way_stays(postgres, make):
     assert [one.key for one in await postgres.store.incidents()] == ["live"]
     assert set(await postgres.store.previous("r", ["young"])) == {"young"}
     assert len(await postgres.store.lease("n", 1, timedelta(minutes=1))) == 1
+
+
+async def test_a_told_subject_that_is_still_listed_keeps_its_key_however_long_ago_it_was_told(postgres, make):
+    tenure = await postgres.running(make.rule(), lease=10**8)
+    told = make.incident("k1", phase=Phase.RESOLVED, resolution=Resolution.TOLD, ended=postgres.now, last=postgres.now)
+    await postgres.store.commit(Change("r", (told,)), tenure)
+    await postgres.advance(days=80)
+    await postgres.store.commit(Change("r", (replace(told, version=1, last=postgres.now),)), tenure)
+    await postgres.advance(days=80)
+    await postgres.store.prune(KEEP)
+    assert set(await postgres.store.previous("r", ["k1"])) == {"k1"}
+    await postgres.advance(days=11)
+    await postgres.store.prune(KEEP)
+    assert await postgres.store.previous("r", ["k1"]) == {}
+
+
+async def test_a_problem_that_ended_long_ago_is_forgotten_with_its_notices_and_one_that_goes_on_is_not(postgres, make):
+    tenure = await postgres.running(make.rule(), lease=10**8)
+    over = make.problem("over", begun=postgres.now, ended=postgres.now)
+    kept, active = make.problem("kept", begun=postgres.now, ended=postgres.now), make.problem("active", active=True, begun=postgres.now)
+    pending = make.notice("n2", problem="kept")
+    change = Change(
+        "r", problems=(over, kept, active), notices=(make.notice("n1", problem="over"), pending), dispatches=(make.dispatch(pending),)
+    )
+    await postgres.store.commit(change, tenure)
+    await postgres.advance(days=89)
+    await postgres.store.prune(KEEP)
+    assert len((await postgres.store.standing("r", postgres.now)).problems) == 3
+    await postgres.advance(days=2)
+    await postgres.store.prune(KEEP)
+    assert [one.id for one in (await postgres.store.standing("r", postgres.now)).problems] == ["active", "kept"]

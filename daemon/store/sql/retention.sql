@@ -1,10 +1,11 @@
 -- Forget ended incidents that are old enough, with their attempts and their journal, at most so many at a time; what
--- they had counted goes into the tally, so that no total ever falls.
+-- they had counted goes into the tally, so that no total ever falls. One that was told keeps its key while it is listed.
 -- name: forget_incidents
 WITH old AS (
     DELETE FROM incident WHERE id IN (
         SELECT id FROM incident
         WHERE phase = 'resolved' AND ended < %(before)s::timestamptz
+          AND (resolution IS DISTINCT FROM 'told' OR body ->> 'last' IS NULL OR (body ->> 'last')::timestamptz < %(before)s::timestamptz)
           AND NOT EXISTS (SELECT FROM attempt WHERE attempt.incident = incident.id AND result IS NULL)
         ORDER BY ended LIMIT %(limit)s::integer FOR UPDATE SKIP LOCKED)
     RETURNING id
@@ -37,6 +38,16 @@ WITH old AS (
     INSERT INTO tally (rule, what, label, count)
     SELECT rule, 'notice', kind || ' ' || state, count(*) FROM ways GROUP BY rule, kind, state
     ON CONFLICT (rule, what, label) DO UPDATE SET count = tally.count + excluded.count
+)
+SELECT count(*) AS forgotten FROM old;
+
+-- Forget problems that ended long enough ago and of which no notice is left: the next one begins with episode 1 again.
+-- name: forget_problems
+WITH old AS (
+    DELETE FROM problem
+    WHERE (body ->> 'ended')::timestamptz < %(before)s::timestamptz AND NOT (body ->> 'active')::boolean
+      AND NOT EXISTS (SELECT FROM notice WHERE notice.problem = problem.id)
+    RETURNING id
 )
 SELECT count(*) AS forgotten FROM old;
 
