@@ -190,7 +190,8 @@ class Engine:
         rule = self._rules[tenure.rule]
         try:
             back = await self._cycle(rule, self._desk(rule, tenure))
-        except Fenced:
+        except Fenced:  # by a new version of the rule it is still ours to give back
+            await self._store.give_back(tenure, GiveBack(finished=False))
             return "fenced"
         except Conflict:
             now = tenure.earliest(self._clock.monotonic())

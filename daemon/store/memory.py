@@ -117,9 +117,11 @@ class MemoryStore(MemoryArchive):
         row = self.tables.rules.get(tenure.rule)
         if row is None or (row.holder, row.epoch) != (tenure.holder, tenure.epoch):
             return
-        visit = back.visit_at or (self._least_due(tenure.rule) if back.finished else row.next_visit_at)
+        visit, scan = back.visit_at or (self._least_due(tenure.rule) if back.finished else row.next_visit_at), back.scan_at
+        if row.version.digest != tenure.digest:
+            visit, scan = row.next_visit_at, None
         row.next_visit_at = least(self._now(), visit) if row.nudged else visit
-        row.next_scan_at = back.scan_at or row.next_scan_at
+        row.next_scan_at = scan or row.next_scan_at
         row.holder, row.until_db, row.nudged = None, least(row.until_db, self._now_db()), False
         row.unfinished = 0 if back.finished else row.unfinished
 

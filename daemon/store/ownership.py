@@ -94,7 +94,7 @@ class Ownership:
         """See ``Store.give_back``."""
         async with self._pool.session() as session:
             await session.run(
-                _SQL["give_back"], rule=tenure.rule, holder=tenure.holder, epoch=tenure.epoch,
+                _SQL["give_back"], rule=tenure.rule, digest=tenure.digest, holder=tenure.holder, epoch=tenure.epoch,
                 scan_at=back.scan_at, visit_at=back.visit_at, finished=back.finished,
             )  # fmt: skip
 

@@ -181,3 +181,21 @@ async def test_a_contact_that_is_gone_stops_no_rule() -> None:
     assert [(one.kind, one.contact) for one in stage.notices()] == [
         (NoticeKind.BEGIN, "team"), (NoticeKind.BEGIN, "crew"), (NoticeKind.END, "crew"),
     ]  # fmt: skip
+
+
+@pytest.mark.law("11.1")
+async def test_a_version_that_comes_during_a_cycle_is_taken_when_that_ends() -> None:
+    class Store(Wrapped):
+        async def admit(self, *asked: Any) -> Any:
+            await self.inner.activate([version_of(rule(digest="d2"))], 2)
+            return await self.inner.admit(*asked)
+
+    stage = Stage(rule())
+    stage.plant("N1", calls={"api.upload": "done"})
+    await stage.begin(1)
+    await stage.wait(14)
+    await stage.clock.move(90)
+    await stage.engine("old", Store(stage.store)).run_cycle()
+    stage.rules["stuck"] = rule(digest="d2")
+    assert await stage.engine("new").run_cycle(), "at once, not when the lease is over"
+    assert stage.calls() == 1

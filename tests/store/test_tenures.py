@@ -244,3 +244,11 @@ async def test_who_lost_the_rule_commits_nothing(bench, make):
 async def test_all_replicas_read_one_timescale(bench):
     scale = await bench.store.timescale()
     assert (scale.origin, scale.factor) == (bench.now, 1.0)
+
+
+async def test_a_cycle_of_the_version_before_does_not_put_off_the_new_one(bench, make):
+    tenure = await bench.running(make.rule())
+    await bench.store.activate([make.rule(digest="d2")], None)
+    await bench.store.give_back(tenure, GiveBack(scan_at=bench.now + timedelta(days=1), visit_at=bench.now + timedelta(days=1)))
+    taken = await bench.store.take({"r": "d2"}, "beta", timedelta(seconds=30))
+    assert taken is not None and taken.scan_due

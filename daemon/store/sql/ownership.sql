@@ -89,15 +89,16 @@ FROM mine WHERE rule.name = mine.name AND rule.until_db > db_now()
 RETURNING rule.name, rule.until_db;
 
 -- End a tenure. A person's word that came during the cycle keeps the rule due now; a finished cycle that names no visit
--- leaves the least due of the live incidents.
+-- leaves the least due of the live incidents. A version that was activated meanwhile is due when its activation said.
 -- name: give_back
 UPDATE rule SET
     holder = NULL, until_db = least(until_db, db_now()), nudged = false,
     unfinished = CASE WHEN %(finished)s::boolean THEN 0 ELSE unfinished END,
-    next_scan_at = coalesce(%(scan_at)s::timestamptz, next_scan_at),
+    next_scan_at = CASE WHEN digest = %(digest)s::text THEN coalesce(%(scan_at)s::timestamptz, next_scan_at) ELSE next_scan_at END,
     next_visit_at = least(
         CASE WHEN nudged THEN rule_time(db_now()) END,
-        CASE WHEN %(visit_at)s::timestamptz IS NOT NULL THEN %(visit_at)s::timestamptz
+        CASE WHEN digest <> %(digest)s::text THEN next_visit_at
+             WHEN %(visit_at)s::timestamptz IS NOT NULL THEN %(visit_at)s::timestamptz
              WHEN NOT %(finished)s::boolean THEN next_visit_at
              ELSE (SELECT min(due) FROM incident WHERE incident.rule = rule.name AND phase <> 'resolved') END)
 WHERE name = %(rule)s::text AND holder = %(holder)s::text AND epoch = %(epoch)s::bigint;
