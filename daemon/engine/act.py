@@ -77,6 +77,13 @@ class Desk:
         except Unreachable:
             await self.store.commit(change, self.tenure())
 
+    async def conclude(self, conclusions: Sequence[Conclusion]) -> bool:
+        """Record outcomes; once more when no answer came, for what we know must not become unknown by a cut (law 18)."""
+        try:
+            return await self.store.conclude(conclusions, self.tenure())
+        except Unreachable:
+            return await self.store.conclude(conclusions, self.tenure())
+
     def earliest(self) -> datetime:
         """Rule time, no later than the true one."""
         return self.tenure().earliest(self.clock.monotonic())
@@ -176,7 +183,7 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
         await _flush(desk, rule, ledger)
     if not intents:
         return 0
-    kept_out = await desk.store.admit([intent for intent, _ in intents], desk.tenure(), ROOM)
+    kept_out = await _admit(desk, intents)
     admitted = [(intent, act) for intent, act in intents if intent.attempt.id not in kept_out]
     for intent, _ in intents:
         if (why := kept_out.get(intent.attempt.id)) is not None:
@@ -189,6 +196,18 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
         if isinstance(failed, BaseException):
             raise failed
     return len(admitted)
+
+
+async def _admit(desk: Desk, intents: Sequence[tuple[Intent, Act]]) -> Mapping[str, Why]:
+    """Through the gate. Without its answer nothing is sent, and who was let in is noted as not sent: that uses nothing up (law 4)."""
+    try:
+        return await desk.store.admit([intent for intent, _ in intents], desk.tenure(), ROOM)
+    except Unreachable:
+        nothing = Outcome(Result.NOT_SENT, "the gate did not answer")
+        entered = ((replace(intent.incident, version=intent.incident.version + 1), intent.attempt, act) for intent, act in intents)
+        over = (concluded(desk, incident, attempt, act, nothing) for incident, attempt, act in entered)
+        await desk.conclude([Conclusion(attempt, incident) for attempt, incident in over])
+        raise
 
 
 def _kept_out(ledger: Ledger, rule: Rule, intent: Intent, why: Why, now: datetime) -> None:
@@ -218,7 +237,7 @@ async def _send(desk: Desk, rule: Rule, ledger: Ledger, intent: Intent, act: Act
     """The call, once, and its outcome; a cancelled one is recorded as unknown before we go (law 16)."""
     outcome, cancelled = await _performed(desk, intent.attempt)
     attempt, incident = concluded(desk, ledger.incidents[intent.incident.id], intent.attempt, act, outcome)
-    if await asyncio.shield(desk.store.conclude([Conclusion(attempt, incident)], desk.tenure())):
+    if await asyncio.shield(desk.conclude([Conclusion(attempt, incident)])):
         ledger.stored(incident)
     _note_health(ledger, rule, attempt, incident, act)
     desk.events(_attempted(rule, incident, attempt))

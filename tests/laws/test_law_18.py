@@ -1,15 +1,17 @@
 """Law 18: a rule that kills its process, and commits without an answer. Delays and ids are held by tests/store too."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import clause, minutes, rule
+from builders import UPLOAD, clause, minutes, rule
 from laws.stage import Stage, Wrapped, wrapping
 
+from daemon.domain.attempt import Result
 from daemon.domain.incident import Resolution
 from daemon.domain.notice import NoticeKind
-from daemon.domain.rule import Mode
+from daemon.domain.rule import Delivery, Mode
 from daemon.engine.ports import Unreachable
 
 
@@ -99,3 +101,47 @@ async def test_a_commit_without_an_answer_is_read_back_by_its_id(written: bool) 
     assert (only.resolution, stage.calls()) == (Resolution.HEALED, 2)
     assert all(ids.count(id) == 2 for id in ids), "each was asked for once more, by the same id"
     assert not [event for event in stage.events if type(event).__name__ == "CycleEnded" and event.fate != "finished"]
+
+
+class Cut(Wrapped):
+    """A store whose connection is cut once in the middle of a statement."""
+
+    def __init__(self, inner: Any, statement: str, written: bool) -> None:
+        super().__init__(inner)
+        self.statement, self.written = statement, written
+
+    def __getattr__(self, name: str) -> Any:
+        return self._cut if name == self.statement else super().__getattr__(name)
+
+    async def _cut(self, *asked: Any) -> Any:
+        statement, self.statement = self.statement, ""
+        if self.written:
+            await getattr(self.inner, statement)(*asked)
+        raise Unreachable("the store: connection lost")
+
+
+@pytest.mark.law("18.3")
+@pytest.mark.parametrize("written", [True, False], ids=["written but not answered", "not written"])
+async def test_an_outcome_that_we_know_is_not_lost_by_a_cut(written: bool) -> None:
+    stage = Stage(rule(ladder=(replace(UPLOAD, delivery=Delivery.AT_MOST_ONCE),)))
+    stage.engines = [stage.engine("one", Cut(stage.store, "conclude", written))]
+    stage.plant("N1", calls={"api.upload": ["no_effect", "done"]})
+    await stage.begin(1)
+    await stage.wait(60)
+    assert [one.outcome.result for one in stage.attempts()] == [Result.DONE, Result.DONE]
+    assert (stage.incident().resolution, stage.incident().total) == (Resolution.HEALED, 2)
+
+
+@pytest.mark.law("18.3")
+@pytest.mark.parametrize("written", [True, False], ids=["written but not answered", "not written"])
+async def test_a_gate_without_an_answer_sends_nothing_and_uses_nothing_up(written: bool) -> None:
+    stage = Stage(rule(ladder=(replace(UPLOAD, delivery=Delivery.AT_MOST_ONCE, attempts=1),)))
+    stage.engines = [stage.engine("one", Cut(stage.store, "admit", written))]
+    stage.plant("N1", calls={"api.upload": "done"})
+    await stage.begin(1)
+    await stage.wait(14)
+    with pytest.raises(Unreachable):
+        await stage.wait(2)
+    assert [one.outcome.result for one in stage.attempts()] == [Result.NOT_SENT] * written
+    await stage.wait(60)
+    assert (stage.calls(), stage.incident().resolution, stage.incident().total) == (1, Resolution.HEALED, 1)

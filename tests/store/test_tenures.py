@@ -251,4 +251,5 @@ async def test_a_cycle_of_the_version_before_does_not_put_off_the_new_one(bench,
     await bench.store.activate([make.rule(digest="d2")], None)
     await bench.store.give_back(tenure, GiveBack(scan_at=bench.now + timedelta(days=1), visit_at=bench.now + timedelta(days=1)))
     taken = await bench.store.take({"r": "d2"}, "beta", timedelta(seconds=30))
-    assert taken is not None and taken.scan_due
+    assert taken is not None
+    assert taken.scan_due
