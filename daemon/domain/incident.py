@@ -200,7 +200,7 @@ def opened(rule: Rule, seen: Sighting, previous: Incident | None, fresh_id: str)
     if previous is not None and _remembered(rule, previous, seen.at):
         if previous.resolution is Resolution.TOLD:
             return replace(previous, last=seen.at) if _worth_noting(rule, previous, seen.at) else None
-        return _relapsed(rule, previous, seen)
+        return sighted(rule, replace(_relapsed(previous, seen), due=seen.at), seen)
     total = _healthier(previous, seen.at)
     fresh = Incident(
         id=fresh_id, rule=rule.name, digest=rule.digest, key=seen.key, record_key=seen.record_key, object=seen.object,
@@ -224,27 +224,31 @@ def _worth_noting(rule: Rule, previous: Incident, now: datetime) -> bool:
     return previous.last is None or now - previous.last > rule.guard.relapse / 4
 
 
-def _relapsed(rule: Rule, previous: Incident, seen: Sighting) -> Incident:
-    again = replace(
-        previous, phase=Phase.OPEN, why=Why.GRACE, relapses=previous.relapses + 1, relapse_at=seen.at, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
-        levels={}, marks=Marks(), since=_earliest(seen.since, seen.at), digest=rule.digest, cause=None, undiagnosed_since=None, due=seen.at,
-        steps=_climbable(previous.steps, seen.at),
+def _relapsed(well: Incident, seen: Sighting) -> Incident:
+    """One that was seen well and is broken again: as at its beginning, but with the attempts left, and follow-ups once (law 10)."""
+    return replace(
+        well, phase=Phase.OPEN, why=Why.GRACE, relapses=well.relapses + 1, relapse_at=seen.at, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
+        levels={}, marks=Marks(), since=_earliest(seen.since, seen.at), cause=None, undiagnosed_since=None, steps=_climbable(well.steps, seen.at),
     )  # fmt: skip
-    return sighted(rule, again, seen)
 
 
 def _climbable(steps: Mapping[str, StepState], at: datetime) -> Mapping[str, StepState]:
     """After a relapse the ladder goes on with the attempts left, and with new idempotency keys: what was unknown is over by proof.
 
-    The time of a step that was tried begins anew: while the subject was well it used none.
+    The time of a step that was tried begins anew: while the subject was well it used none. What an attempt may still do, and
+    when a service wants no call yet, a moment of health changes nothing about (law 9).
     """
     return {
         id: replace(
-            state, began=at if state.result else state.began, settle_until=None, retry_at=None, laters=0, ill_since=None,
-            known=state.known + (state.result is Result.UNKNOWN),
+            state, began=at if state.result else state.began, settle_until=_ahead(state.settle_until, at), retry_at=_ahead(state.retry_at, at),
+            laters=0, ill_since=None, known=state.known + (state.result is Result.UNKNOWN),
         )
         for id, state in steps.items()
     }  # fmt: skip
+
+
+def _ahead(moment: datetime | None, at: datetime) -> datetime | None:
+    return moment if moment is not None and moment > at else None
 
 
 def _healthier(previous: Incident | None, now: datetime) -> int:
@@ -272,12 +276,7 @@ def sighted(rule: Rule, incident: Incident, seen: Sighting) -> Incident:
     base = replace(base, facts=seen.facts or incident.facts, value=seen.value or incident.value, deadline=seen.deadline or incident.deadline)
     if seen.verdict is Verdict.CLEAN:
         return base
-    base = replace(base, since=_earliest(seen.since, incident.since))
-    if incident.phase is Phase.PROVED:
-        base = replace(
-            base, phase=Phase.OPEN, why=Why.GRACE, relapses=incident.relapses + 1, relapse_at=seen.at, proved_at=None, resolution=None, credit=False, handled=False,
-            levels={}, steps=_climbable(incident.steps, seen.at),
-        )  # fmt: skip
+    base = _relapsed(base, seen) if incident.phase is Phase.PROVED else replace(base, since=_earliest(seen.since, incident.since))
     return _with_cause(rule, base, seen)
 
 

@@ -9,6 +9,7 @@ import pytest
 from builders import T0, UPLOAD, at, attempt, incident, minutes, rule, sight, state
 
 from daemon.domain.attempt import Outcome, Reply, Result
+from daemon.domain.decide import Wait, decide
 from daemon.domain.directive import Directive, DirectiveKind
 from daemon.domain.incident import (
     HALF_LIFE,
@@ -32,7 +33,7 @@ from daemon.domain.incident import (
     stopped_by_illness,
     waiting,
 )
-from daemon.domain.rule import Guard, Step
+from daemon.domain.rule import Diagnose, Guard, Step
 from daemon.domain.sight import Verdict
 from daemon.domain.value import Money
 
@@ -124,10 +125,10 @@ class TestSighted:
         assert sighted(RULE, before, sight(verdict, at(5))) == replace(before, **changes), says
 
     def test_a_proved_one_seen_broken_goes_on_as_a_relapse(self) -> None:
-        before = replace(ENDED, phase=Phase.PROVED, marks=Marks(), cause=None, undiagnosed_since=None)
+        before = replace(ENDED, phase=Phase.PROVED, ended=None, marks=Marks(), cause=None, undiagnosed_since=None)
         assert sighted(RULE, before, sight(Verdict.BROKEN, at(5))) == replace(
             before, phase=Phase.OPEN, why=Why.GRACE, relapses=2, relapse_at=at(5), proved_at=None, resolution=None, credit=False, handled=False, levels={},
-            steps={"upload": state(began=at(5), tries=2, result=Result.UNKNOWN, known=2, spent=True)}, last=at(5), seen=at(5), digest="d1",
+            steps={"upload": state(began=at(5), tries=2, result=Result.UNKNOWN, known=2, spent=True)}, last=at(5), seen=at(5), since=at(5), digest="d1",
         )  # fmt: skip
 
 
@@ -252,3 +253,27 @@ def test_an_expression_sees_the_facts_and_what_was_tried() -> None:
     healthier = scope_of(replace(one, resolution=None, value=None, steps={"upload": state(result=Result.DONE, reason="well", at=at(1))}), at(9))
     assert healthier["resolution"] is None
     assert {name for name, value in healthier["incident"].items() if value is None} == {"last_error", "value"}  # type: ignore[union-attr]
+
+
+def test_who_breaks_again_before_its_follow_ups_ended_begins_anew_like_any_relapse() -> None:
+    well = incident(
+        phase=Phase.PROVED, resolution=Resolution.HANDLED, proved_at=at(30), last=at(30), seen=at(30), verdict=Verdict.CLEAN, since=at(-60),
+        marks=Marks(claimed_by="ann", reason="mine"), handled=True, levels={"team": T0}, cause="region", undiagnosed_since=at(-30),
+    )  # fmt: skip
+    diagnosing = rule(diagnose=Diagnose())
+    again = sighted(diagnosing, well, sight(Verdict.BROKEN, at(40)))
+    assert (again.phase, again.relapses, again.since, again.levels) == (Phase.OPEN, 1, at(40), {})
+    assert (again.marks, again.handled) == (Marks(), False), "a claim holds until the subject is seen well"
+    assert (again.cause, again.undiagnosed_since) == (None, at(40)), "the diagnosis has its whole time again"
+    assert decide(diagnosing, again, None, False, at(41)) == Wait(at(55), Why.GRACE)
+    assert sighted(rule(), well, sight(Verdict.BROKEN, at(40), since=at(35))).since == at(35)
+
+
+@pytest.mark.parametrize("phase", [Phase.PROVED, Phase.RESOLVED])
+def test_what_an_attempt_may_still_do_and_when_a_service_wants_no_call_outlast_a_moment_of_health(phase: Phase) -> None:
+    before = replace(
+        ENDED, phase=phase, marks=Marks(), steps={"upload": state(tries=1, result=Result.DONE, settle_until=at(9), retry_at=at(8), known=1)}
+    )
+    again = sighted(RULE, before, sight(Verdict.BROKEN, at(5))) if phase is Phase.PROVED else opened(RULE, sight(Verdict.BROKEN, at(5)), before, "i2")
+    assert again is not None
+    assert (again.steps["upload"].settle_until, again.steps["upload"].retry_at) == (at(9), at(8))
