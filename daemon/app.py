@@ -171,7 +171,7 @@ async def open_app(loaded: Loaded, env: Mapping[str, str], subscribers: Sequence
         settings = EngineSettings(holder, engine_settings.lease, engine_settings.page, alerts_via=config.alerts_via)
         engine = Engine(store, store, connectors, loaded.rules, config.contacts, clock, events, settings)
         channels = {name: cast("Channel", one) for name, one in connectors.items() if one.shape.channel}
-        notifier = Notifier(store, channels, config.contacts, clock, events, holder)
+        notifier = Notifier(store, channels, config.contacts, clock, events, holder, redact=loaded.redact)
         yield App(loaded, store, store, connectors, engine, notifier, events, clock, time, holder, tools)
 
 

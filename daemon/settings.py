@@ -13,14 +13,16 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+T = TypeVar("T")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))(?:\s*\d+(?:\.\d+)?(?:ms|s|m|h|d))*")
@@ -190,6 +192,19 @@ class Redactor:
             return {self.tree(key): self.tree(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.tree(item) for item in value]
+        return value
+
+    def whole(self, value: T) -> T:
+        """The same value, of the same types, with every text in it redacted, as deep as dataclasses, mappings and tuples go."""
+        match value:
+            case str():
+                return cast("T", self(value))
+            case Mapping():
+                return cast("T", {self.whole(key): self.whole(item) for key, item in value.items()})
+            case list() | tuple():
+                return cast("T", type(value)(self.whole(item) for item in value))
+        if is_dataclass(value) and not isinstance(value, type):
+            return cast("T", replace(value, **{each.name: self.whole(getattr(value, each.name)) for each in fields(value)}))
         return value
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 A notifier is idle until it is run; every replica has one. What it leased and did not settle comes back to some notifier
 after the lease. Which message follows a failure is decided by ``notice.after_failure``; here is only the sending, the
-contact's own rate, and what an external contact must not see.
+contact's own rate, what an external contact must not see, and what nobody must: a record may hold a secret of ours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -21,10 +21,13 @@ from daemon.domain.rule import Contact, Severity
 from daemon.domain.value import Timescale, share
 from daemon.engine.events import Noticed, Trouble
 from daemon.engine.ports import Channel, Clock, Events, Outbox
+from daemon.settings import Redactor
 
 HOUR = timedelta(hours=1)
 LONGEST_WAIT = timedelta(minutes=5)
 """Between two tries of a channel that answers with "later" or not at all (database time)."""
+
+_SAID = ("title", "text", "ours", "context", "cards", "tables")
 
 Letter = tuple[Dispatch, ...]
 """Dispatches of one episode to one contact by one channel, oldest first. They leave as one message, the newest: every
@@ -55,6 +58,7 @@ class Notifier:
     holder: str
     lease: timedelta = timedelta(seconds=60)
     limit: int = 50
+    redact: Redactor = field(default_factory=Redactor)
 
     async def run_once(self) -> int:
         """Lease a batch and see it through; how many dispatches were settled. Channels do not wait for each other."""
@@ -89,10 +93,15 @@ class Notifier:
         if contact is not None and await self._over_rate(dispatch, contact):
             return Outcome(Result.NOT_SENT, f"rate of {contact.name}: {contact.rate_per_hour} an hour")
         try:
-            return await channel.deliver(addressed(dispatch, contact))
+            return await channel.deliver(self._without_secrets(addressed(dispatch, contact)))
         except Exception as error:  # a channel's fault is one message's, never the batch's
             self.events(Trouble("a channel raised instead of answering", {"via": dispatch.via, "error": repr(error)}))
             return Outcome(Result.UNKNOWN, type(error).__name__)
+
+    def _without_secrets(self, dispatch: Dispatch) -> Dispatch:
+        """What is said, redacted; whose and where it is stays."""
+        notice = dispatch.notice
+        return replace(dispatch, notice=replace(notice, **{name: self.redact.whole(getattr(notice, name)) for name in _SAID}))
 
     async def _over_rate(self, dispatch: Dispatch, contact: Contact) -> bool:
         """Whether the contact has had its share of this hour. What is critical is not kept from our own people."""

@@ -9,12 +9,14 @@ from typing import Any
 
 from daemon.clock import HandClock
 from daemon.domain.attempt import Outcome, Result
+from daemon.domain.message import Card, Table
 from daemon.domain.notice import Dispatch, Notice, NoticeKind, route
 from daemon.domain.rule import ChannelRef, Contact, Delivery, Severity
 from daemon.engine.change import Change, RuleVersion
 from daemon.engine.deliver import LONGEST_WAIT, Notifier, addressed
 from daemon.engine.events import Event, Noticed, Trouble
 from daemon.language.hours import parse_hours
+from daemon.settings import Redactor, Secret
 from daemon.store.memory import MemoryStore
 from tests.builders import T0, Always
 
@@ -90,6 +92,20 @@ async def test_a_message_is_sent_once_and_settled() -> None:
     assert await office.notifier.run_once() == 0
     assert [one.address for one in office.channels["chat"].got] == [{"chat": "team"}]
     assert office.said() == [("team", "chat", "done")]
+
+
+async def test_a_secret_that_a_record_holds_is_told_to_nobody_in_no_part_of_a_message() -> None:
+    office = Office(contact("team"))
+    said, masked = "a remark: canaryword", "a remark: [secret]"
+    card, table = Card(said, (("remark", said),)), Table("a.csv", ("remark",), ((said,),))
+    told = notice(title=said, text=said, ours=said, context={"subjects": [{"line": said}]}, cards=(card,), tables=(table,))
+    await office.write(told)
+    await replace(office.notifier, redact=Redactor([Secret("canaryword")])).run_once()
+    (got,) = office.channels["chat"].got
+    assert got.notice == replace(
+        told, title=masked, text=masked, ours=masked, context={"subjects": [{"line": masked}]},
+        cards=(Card(masked, (("remark", masked),)),), tables=(Table("a.csv", ("remark",), ((masked,),)),),
+    )  # fmt: skip
 
 
 async def test_what_a_night_gathered_leaves_as_one_message() -> None:

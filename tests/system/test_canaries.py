@@ -32,6 +32,9 @@ CANARIES = {
     "API_TOKEN": "tk/+&=cAnArYbearer01", "DB_PASSWORD": "p@ss:cAnArYdatabase02", "STORE_PASSWORD": "p%ss/cAnArYstore03",
     "CHAT_TOKEN": "4242:cAnArYchat04", "SENTRY_KEY": "cAnArYsentry05",
 }  # fmt: skip
+REMARK = " ".join(CANARIES.values())
+"""What somebody wrote into a record of the shop's own; the store keeps records as they are, and nobody is told it."""
+
 CORES = ["cAnArY" + value.partition("cAnArY")[2] for value in CANARIES.values()]
 
 
@@ -95,8 +98,9 @@ def connector(url: str) -> dict[str, Any]:
 
 
 def database(url: str) -> dict[str, Any]:
-    orders = {"query": "SELECT id, state FROM orders", "key": "${id}", "by": ["id"], "fields": {"id": "string", "state": "string"}}
-    broken = {**orders, "query": "SELECT id, tell_all(state) AS state FROM orders"}
+    orders = {"query": "SELECT id, state, remark FROM orders", "key": "${id}", "by": ["id"]}
+    orders["fields"] = {"id": "string", "state": "string", "remark": "string"}
+    broken = {**orders, "query": "SELECT id, tell_all(state) AS state, remark FROM orders"}
     return {"type": "sql", "url": url, "timeout": "5s", "records": {"orders": orders, "broken": broken}}
 
 
@@ -148,7 +152,7 @@ remediate:
     timeout: 1s
     backoff: {initial: 1s, factor: 1, max: 1s}
 escalate:
-  - {message: Не помогло.}
+  - {message: Не помогло., line: "${id}: ${remark}"}
   - {to: nobody, message: Не помогло и так.}
 """
 LOOKUP = """
@@ -261,11 +265,11 @@ def ill(pg_server: Any, plain_store: str, tmp_path: Path) -> Iterator[tuple[dict
 
 def fill(shop: Database) -> None:
     """An order per fault, and a function that quotes statement and password in its error."""
-    shop.sql("CREATE TABLE orders (id text PRIMARY KEY, state text NOT NULL)")
+    shop.sql("CREATE TABLE orders (id text PRIMARY KEY, state text NOT NULL, remark text NOT NULL)")
     shop.sql(f"""CREATE FUNCTION tell_all(text) RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN RAISE 'no: % %', current_query(), '{CANARIES["DB_PASSWORD"]}'; END $$""")
     for fault in FAULTS:
-        shop.sql("INSERT INTO orders VALUES (%s, 'stuck')", fault)
+        shop.sql("INSERT INTO orders VALUES (%s, 'stuck', %s)", fault, REMARK)
 
 
 COMMANDS = [
@@ -299,7 +303,12 @@ def test_no_secret_comes_out_whatever_goes_wrong(
     assert [one for one in service.asked if one.sender == "api"], "Sentry was told"
     assert any("calls-echo" in body or "echo" in body for body in messages)
     assert sum("[secret]" in text for text in (store.text(), *said)), "what was echoed was kept, without the secrets"
-    places = {"log": daemon.output, "pages": "\n".join(pages), "messages": "\n".join(messages), "store": store.text(), "commands": "\n".join(said)}
+    kept = store.text()
+    assert REMARK in kept
+    places = {
+        "log": daemon.output, "pages": "\n".join(pages), "messages": "\n".join(messages), "store": kept.replace(REMARK, ""),
+        "commands": "\n".join(said),
+    }  # fmt: skip
     assert {place: leaked(text) for place, text in places.items() if leaked(text)} == {}
     assert any(leaked(json.dumps(dict(one.headers))) for one in service.asked), "the search finds what was sent"
 
