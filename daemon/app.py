@@ -162,7 +162,7 @@ async def open_app(loaded: Loaded, env: Mapping[str, str], subscribers: Sequence
         time = DatabaseTime(store, clock, timescale)
         await time.refresh()
         config = loaded.config
-        tools = Tools(clock, store, events, timescale, time, config.document.timezone, loaded.redact)
+        tools = Tools(clock, store, events, timescale, time, config.document.timezone, loaded.redact, config.document.environment)
         connectors = {name: config.open(name, tools) for name in config.connectors}
         for connector in connectors.values():
             stack.push_async_callback(connector.close)

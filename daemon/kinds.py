@@ -25,6 +25,7 @@ class Tools:
 
     ``database_now`` is an estimate of the database's time (law 12: no wall clock of ours), for ``Retry-After``.
     ``redact`` knows all secrets in force; it goes over whatever an outside system said before it is kept or shown.
+    ``environment`` is the installation's, for those outside who keep several apart.
     """
 
     clock: Clock
@@ -34,6 +35,7 @@ class Tools:
     database_now: Callable[[], datetime]
     timezone: str = "UTC"
     redact: Redactor = field(default_factory=Redactor)
+    environment: str = "production"
 
 
 _FIELD = re.compile(rf"({'|'.join(FieldType)})(\|null)?")

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from importlib.metadata import version
 from ipaddress import ip_address
 from math import ceil
 from typing import Any, Final
@@ -52,6 +53,7 @@ _MESSAGE: Final = 8000
 _TEXT: Final = 4000
 _CRUMBS: Final = 100
 _SLUG: Final = 50
+_ENVIRONMENT: Final = 64
 _CRUMB_LEVELS: Final = {"done": "info", "refused": "error"}
 _FILED_AFTER: Final = (2.0, 5.0, 15.0, 60.0)
 """Seconds between the looks whether Sentry has filed an event; it takes them in at once and files them when it gets there."""
@@ -88,8 +90,10 @@ class SentrySettings(ConnectorSettings):
         description="Events per second, minute or hour, shared by all replicas, so that a storm spares the project's quota: 5/s.",
     )
     dsn: Secret = Setting(description="The project's DSN; https, or http on this machine.")
-    environment: str = Setting("production", description="Sentry's environment of the events.", pattern=r"^[^\s/]{1,64}$")
-    release: str | None = Setting(None, description="Sentry's release of the events; none: not said.")
+    environment: str | None = Setting(
+        None, description="Sentry's environment of the events; left out: the installation's.", pattern=r"^[^\s/]{1,64}$"
+    )
+    release: str | None = Setting(None, description="Sentry's release of the events; left out: the version of orderheal.")
     check_ins: bool = Setting(
         False, description="A monitor per rule in Sentry's Crons: a check-in after each scan, so that a missed one calls somebody."
     )
@@ -126,6 +130,11 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _environment(name: str) -> str:
+    """The installation's, as Sentry takes it: without blanks and slashes, at most 64 characters."""
+    return re.sub(r"[\s/]+", "-", name)[:_ENVIRONMENT]
+
+
 class _Catcher(Transport):
     """Where the SDK believes to send to: keeps the envelope for us."""
 
@@ -160,8 +169,8 @@ class SentryConnector(WithoutListing, WithoutCalls):
         self._sdk = sentry_sdk.Client(
             dsn=settings.dsn.reveal(),
             transport=self._catcher,
-            environment=settings.environment,
-            release=settings.release or "",  # without one the SDK would ask the environment, and git
+            environment=settings.environment or _environment(tools.environment),
+            release=settings.release or f"orderheal@{version('orderheal')}",
             server_name="",
             default_integrations=False,
             auto_enabling_integrations=False,

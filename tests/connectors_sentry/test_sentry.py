@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ class There:
 
 @asynccontextmanager
 async def sentry(
-    *script: tuple[int, object, Mapping[str, str]], port: int | None = None, api: bool = False, **more: Any
+    *script: tuple[int, object, Mapping[str, str]], port: int | None = None, api: bool = False, installed: str = "production", **more: Any
 ) -> AsyncIterator[There]:
     project, events, clock = Project(list(script)), list[Event](), HandClock()
     app = web.Application()
@@ -112,7 +113,7 @@ async def sentry(
     dsn = Secret(f"http://{KEY}@127.0.0.1:{port or runner.addresses[0][1]}/7")
     if api:
         more["resolve"] = {"url": f"http://127.0.0.1:{runner.addresses[0][1]}", "organization": "shop", "token": Secret(TOKEN)}
-    tools = Tools(clock, Quota(), events.append, Timescale(NOW), lambda: NOW, redact=Redactor([dsn, Secret(TOKEN)]))
+    tools = Tools(clock, Quota(), events.append, Timescale(NOW), lambda: NOW, redact=Redactor([dsn, Secret(TOKEN)]), environment=installed)
     connector = SentryConnector("sentry", SentrySettings.model_validate({"dsn": dsn, **more}), tools)
     try:
         yield There(project, connector, events, clock)
@@ -192,6 +193,17 @@ async def test_one_problem_is_one_issue_whatever_is_told_of_it() -> None:
         ["connector/ozon"],
     ]
     assert there.project.events[1]["level"] == "info"
+
+
+@pytest.mark.parametrize(
+    ("installed", "shown"), [("production", "production"), ("staging", "staging"), ("test of a/b", "test-of-a-b"), ("x" * 99, "x" * 64)]
+)
+async def test_an_event_is_of_the_installation_and_the_version_that_sent_it(installed: str, shown: str) -> None:
+    async with sentry(installed=installed, check_ins=True) as there:
+        await there.tell()
+        await there.connector.check_in("stuck", timedelta(minutes=5), timedelta(minutes=20), True, 1)
+    for told in (*there.project.events, *there.project.check_ins):
+        assert (told["environment"], told["release"]) == (shown, f"orderheal@{version('orderheal')}")
 
 
 @pytest.mark.parametrize(("severity", "level"), [(Severity.CRITICAL, "fatal"), (Severity.WARNING, "warning"), (Severity.INFO, "info")])
@@ -344,7 +356,8 @@ async def test_the_sdk_neither_sends_nor_looks_around(monkeypatch: pytest.Monkey
         await there.tell()
         assert threading.active_count() <= before + 1, "no worker of the SDK's own"
     event = there.project.events[0]
-    assert not {"server_name", "modules", "release", "breadcrumbs", "user", "request"} & set(event)
+    assert not {"server_name", "modules", "breadcrumbs", "user", "request"} & set(event)
+    assert event["release"] == f"orderheal@{version('orderheal')}"
 
 
 @pytest.mark.parametrize(
@@ -441,7 +454,9 @@ def test_no_two_rules_share_a_monitor_and_every_slug_is_short_enough() -> None:
 
 def test_sentry_itself_would_take_the_event_as_it_is() -> None:
     """Judged by the normaliser that Sentry's own intake runs: nothing is dropped, nothing is cut."""
-    relay = pytest.importorskip("sentry_relay.processing", reason="sentry-relay is not installed: events are NOT judged by Sentry's own intake")
+    relay = pytest.importorskip(
+        "sentry_relay.processing", reason="sentry-relay is not installed: events are NOT judged by Sentry's own intake"
+    )
     judge = relay.StoreNormalizer(project_id=1, key_id="a", protocol_version="7", remove_other=True, enable_trimming=True)
     said = dict(event_of(letter(context=TRIED, group="a\nb " + "x" * 300, text="y" * 20000, title="т" * 300), NOW))
     said |= {"platform": "other", "environment": "production", "release": "orderheal@1.2.0"}
