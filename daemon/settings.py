@@ -27,6 +27,7 @@ T = TypeVar("T")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))(?:\s*\d+(?:\.\d+)?(?:ms|s|m|h|d))*")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_LONGEST = timedelta(days=36500)  # what is longer cannot be added to every time that there is
 
 
 class Settings(BaseModel):
@@ -41,7 +42,10 @@ def parse_duration(text: object) -> timedelta:
         return text
     if not isinstance(text, str) or not _DURATION.fullmatch(text.strip()):
         raise ValueError(f"{text!r} is no duration; write a number with a unit, such as 90s, 5m, 2h or 3d")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError(f"{text!r} is longer than {format_duration(_LONGEST)}")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(value: timedelta) -> str:

@@ -167,7 +167,37 @@ class _Duration(click.ParamType[timedelta]):
             self.fail(str(error), param, ctx)
 
 
+class _Span(_Duration):
+    """A duration that a pause or a mark lasts: none at all would read as one without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        length = super().convert(value, param, ctx)
+        if not length:
+            self.fail("must be more than 0s; left out, it has no end", param, ctx)
+        return length
+
+
 DURATION = _Duration()
+SPAN = _Span()
+
+
+class _Words(click.ParamType[str]):
+    """Something to read: not blank, and characters, which bytes that are no UTF-8 are not."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        if not text:
+            self.fail("must not be empty", param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail("is not UTF-8", param, ctx)
+        return text
+
+
+WORDS = _Words()
 
 
 def zone_of(loaded: Loaded) -> tzinfo:

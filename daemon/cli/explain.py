@@ -7,14 +7,14 @@ import os
 import click
 
 from daemon.app import open_app, open_store
-from daemon.cli.common import Asked, Exit, verb, wait_for, zone_of
+from daemon.cli.common import WORDS, Asked, Exit, verb, wait_for, zone_of
 from daemon.domain.rule import Mode
 from daemon.views.explain import Explanation, explain_lines
 from daemon.views.explain import explain as ask
 
 
 @click.command()
-@click.argument("number")
+@click.argument("number", type=WORDS)
 @click.option("--stored", is_flag=True, help="Only what is stored; ask no system.")
 @verb
 def explain(asked: Asked, number: str, stored: bool) -> int:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import click
 
 from daemon.app import Loaded, open_store
-from daemon.cli.common import DURATION, Asked, Exit, Fault, author, known_rules, verb, wait_for, zone_of
+from daemon.cli.common import DURATION, SPAN, WORDS, Asked, Exit, Fault, author, known_rules, verb, wait_for, zone_of
 from daemon.domain.incident import Incident, Phase
 from daemon.domain.standing import Directive, DirectiveKind
 from daemon.engine.archive import Archive, NotUnique, Wanted
@@ -66,7 +66,7 @@ def list_(
 
 
 @incidents.command()
-@click.argument("number")
+@click.argument("number", type=WORDS)
 @click.option("--requests", is_flag=True, help="With each request as curl, credentials left out, and what came back.")
 @verb
 def show(asked: Asked, number: str, requests: bool) -> int:
@@ -112,10 +112,10 @@ class Word:
 def _spoken(kind: DirectiveKind, doing: str) -> Callable[..., int]:
     """The command of one kind of word: about several incidents, or all that a filter finds."""
 
-    @click.argument("numbers", nargs=-1, metavar="[ID]…")
+    @click.argument("numbers", nargs=-1, type=WORDS, metavar="[ID]…")
     @_filtered
     @click.option("--reason", default="", help="Why; kept with the mark.")
-    @click.option("--for", "length", type=DURATION, metavar="2h", help="For how long, in rule time; left out: until it ends.")
+    @click.option("--for", "length", type=SPAN, metavar="2h", help="For how long, in rule time; left out: until it ends.")
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @verb
     def command(
@@ -137,7 +137,8 @@ def _spoken(kind: DirectiveKind, doing: str) -> Callable[..., int]:
 
 async def _say(asked: Asked, loaded: Loaded, numbers: Iterable[str], wanted: Wanted, word: Word) -> int:
     async with open_store(loaded, os.environ) as store:
-        found = [await one_of(store, number) for number in numbers] or list(await store.incidents(wanted))
+        named = [await one_of(store, number) for number in numbers]
+        found = list({one.id: one for one in named}.values()) if numbers else list(await store.incidents(wanted))
         ended = [one for one in found if not one.live]
         if ended:
             raise Fault(f"{ended[0].id} has ended; there is nothing to {word.kind}")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import click
 
 from daemon.app import Loaded, open_store
-from daemon.cli.common import DURATION, Asked, Exit, Fault, author, known_connector, known_rules, verb, wait_for
+from daemon.cli.common import SPAN, WORDS, Asked, Exit, Fault, author, known_connector, known_rules, verb, wait_for
 from daemon.domain.standing import Pause
 from daemon.views.text import Line
 
@@ -37,8 +37,8 @@ def _checked(loaded: Loaded, rule: str | None, connector: str | None, everything
 
 @click.command()
 @_scope
-@click.option("--for", "length", type=DURATION, metavar="2h", help="For how long, in rule time; left out: until resume.")
-@click.option("--reason", required=True, help="Why; shown in status.")
+@click.option("--for", "length", type=SPAN, metavar="2h", help="For how long, in rule time; left out: until resume.")
+@click.option("--reason", type=WORDS, required=True, help="Why; shown in status.")
 @verb
 def pause(asked: Asked, rule: str | None, connector: str | None, everything: bool, length: timedelta | None, reason: str) -> int:
     """Stop acts, at once and everywhere; looking and deadline notices go on."""

@@ -27,7 +27,7 @@ def check(asked: Asked) -> int:
 
     def lines() -> list[Line]:
         said = [Line(f"warning: {warning}", "warn") for warning in loaded.ruleset.warnings]
-        return [*said, Line(f"{count} rules are well", "good")]
+        return [*said, Line("1 rule is well" if count == 1 else f"{count} rules are well", "good")]
 
     asked.tell(answer, lines, loaded)
     return Exit.FINE

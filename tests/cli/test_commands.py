@@ -105,6 +105,12 @@ def test_marks_are_said_to_several_and_obeyed_by_the_next_cycle(orderheal: Order
     assert whys.count("claimed") == 2
 
 
+def test_an_incident_named_twice_is_one(orderheal: Orderheal) -> None:
+    orderheal("heal")
+    (incident,) = orderheal("incidents", "list", "--json").json
+    assert len(orderheal("incidents", "claim", incident["id"], incident["id"][:8], "OZ-1", "--json").json) == 1
+
+
 def test_dismissing_many_shows_the_list_and_asks(orderheal: Orderheal, monkeypatch: pytest.MonkeyPatch) -> None:
     orderheal("heal")
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda prompt: "n")
@@ -158,6 +164,15 @@ MISTAKES = {
     "no such connector": ("pause", "--connector", "shop", "--reason", "x"),
     "two scopes": ("pause", "--all", "--rule", "not-sent", "--reason", "x"),
     "no scope": ("resume",),
+    "a pause of no length, which is not one without an end": ("pause", "--all", "--for", "0s", "--reason", "x"),
+    "a claim of no length": ("incidents", "claim", "x", "--for", "0s"),
+    "a pause longer than time": ("pause", "--all", "--for", "99999999d", "--reason", "x"),
+    "an age longer than time": ("incidents", "list", "--older", "99999999d"),
+    "a length that no number holds": ("pause", "--all", "--for", "999999999999999999d", "--reason", "x"),
+    "a pause without a word why": ("pause", "--all", "--reason", " "),
+    "an empty number": ("explain", " "),
+    "an empty id": ("incidents", "show", ""),
+    "a number that is no text": ("explain", "\udcff"),
     "no reason": ("pause", "--all"),
     "no duration": ("pause", "--all", "--reason", "x", "--for", "2 hours"),
     "no incidents named": ("incidents", "dismiss"),
@@ -181,7 +196,7 @@ def test_rules_are_checked_offline_without_any_secret(orderheal: Orderheal, shop
     for name in shop.env:
         monkeypatch.delenv(name)
     said = orderheal("rules", "check")
-    assert (said.code, said.out) == (0, "1 rules are well\n")
+    assert (said.code, said.out) == (0, "1 rule is well\n")
     assert orderheal("status").code == 2
 
 
