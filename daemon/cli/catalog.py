@@ -17,12 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from daemon import catalog as transfers
 from daemon.app import App, Loaded, open_app
 from daemon.catalog import CALL, FEED_STATUS, FEEDS, Catalogue, Format, Import, Memory, Pushed, Show, Transfer, Verdict
-from daemon.cli.common import DURATION, Asked, Down, Exit, Fault, verb, wait_for
+from daemon.cli.common import DURATION, INTERRUPTED, Asked, Down, Exit, Fault, verb, wait_for
 from daemon.engine.ports import Connector
 from daemon.views.text import Line, Tone, columns, plain, visible
-
-_INTERRUPTED = 130
-"""What a shell makes of Ctrl-C; the import goes on without us."""
 
 
 @click.group()
@@ -180,7 +177,7 @@ def _interruptible(run: Callable[[], Coroutine[Any, Any, Import]]) -> Import | N
 
 def _told(asked: Asked, loaded: Loaded, ended: Import | None) -> int:
     if ended is None:
-        return _INTERRUPTED
+        return INTERRUPTED
     asked.tell({**plain(ended), "verdict": ended.verdict.value}, lambda: list(_lines(ended)), loaded)
     return Exit.FINE if ended.verdict is Verdict.OK else Exit.FOUND
 

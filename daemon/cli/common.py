@@ -30,6 +30,9 @@ from daemon.store.migrations import StoreError
 from daemon.telemetry.health import BadAddress
 from daemon.views.text import Line, Tone, plain
 
+INTERRUPTED = 130
+"""What a shell makes of Ctrl-C."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 _COLOURS: Mapping[Tone, dict[str, Any]] = {
@@ -72,7 +75,9 @@ def guarded(run: Callable[[], object]) -> int:
         return _say(error.format_message() + _hint(error), Exit.USAGE)
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
-    except click.Abort:
+    except click.Abort as stopped:
+        if isinstance(stopped.__cause__, KeyboardInterrupt):
+            return _say("interrupted; what was asked for until then stands, see: orderheal status", INTERRUPTED)
         return _say("stopped; nothing was done", Exit.USAGE)
     except Mistakes as mistakes:
         return _say(str(mistakes), Exit.USAGE)
@@ -82,7 +87,7 @@ def guarded(run: Callable[[], object]) -> int:
         return _say(str(error), Exit.UNREACHABLE if "reached" in str(error) else Exit.USAGE)
     except Unreachable as error:
         return _say(f"{error}; see: orderheal doctor", Exit.UNREACHABLE)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the second is what click makes of the first
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader had enough; say nothing at exit either
         return Exit.FINE
     except Exception as error:  # its text and its trace may hold anything; its place is enough to find it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +97,7 @@ class Shop:
     asked: list[tuple[str, str]] = field(default_factory=list)
     answer: tuple[int, Mapping[str, Any]] = (200, {"success": True})
     heals: bool = True
+    meanwhile: Callable[[], object] = bool  # what happens while it is asked
 
     @property
     def config(self) -> Path:
@@ -111,6 +112,7 @@ class Shop:
     def handle(self, path: str, body: str) -> tuple[int, Mapping[str, Any]]:
         """What the service and the chat do."""
         self.asked.append((path, body))
+        self.meanwhile()
         if path.endswith("/sendMessage"):
             return 200, {"ok": True, "result": {"message_id": len(self.asked)}}
         if self.heals:

@@ -1,8 +1,11 @@
 """Commands on a real installation: what they say, what they leave alone, and their exit codes."""
 
 import json
+import os
 import shlex
+import signal
 import subprocess
+import sys
 
 import psycopg
 import pytest
@@ -154,6 +157,22 @@ def test_a_store_without_tables_says_db_upgrade_and_that_mends_it(orderheal: Ord
         assert (said.code, "orderheal db upgrade" in said.err) == (2, True)
         assert orderheal("db", "upgrade").code == 0
         assert orderheal("status").code == 0
+
+
+def test_a_reader_that_had_enough_is_no_finding() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as unread:
+        said = subprocess.run([sys.executable, "-m", "daemon", "rules", "schema"], stdout=unread, stderr=subprocess.PIPE, check=False)
+    assert (said.returncode, said.stderr) == (0, b"")
+
+
+def test_who_interrupts_a_cycle_is_not_told_that_nothing_was_done(orderheal: Orderheal, shop: Shop) -> None:
+    shop.meanwhile = lambda: os.kill(os.getpid(), signal.SIGINT)
+    said = orderheal("heal")
+    assert [path for path, _ in shop.asked] == ["/upload_order"]
+    assert said.code == 130
+    assert "nothing was done" not in said.err
 
 
 MISTAKES = {
