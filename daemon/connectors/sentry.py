@@ -51,6 +51,9 @@ _MESSAGE: Final = 8000
 """Sentry cuts tags at 200 characters and messages at 8192 without a word; we cut where it is to be seen."""
 
 _TEXT: Final = 4000
+_CRUMB_TEXT: Final = 300
+"""Sentry's intake takes the one of a context's text as it is, but all data of a breadcrumb to 2 KiB; the whole is attached."""
+
 _CRUMBS: Final = 100
 _SLUG: Final = 50
 _ENVIRONMENT: Final = 64
@@ -338,7 +341,7 @@ def event_of(dispatch: Dispatch, now: datetime) -> Event:
         "message": {"formatted": _cut(f"{notice.title}\n{notice.text}\n{notice.ours}".strip(), _MESSAGE)},
         "transaction": notice.rule or notice.problem,
         "fingerprint": [part for part in (notice.rule, notice.group) if part] or [notice.problem],
-        "tags": {key: _tag(value) for key, value in tags.items() if value},
+        "tags": {key: tag for key, value in tags.items() if (tag := _tag(value))},
         "contexts": dict(_contexts(dispatch)),
     }
     if crumbs := _breadcrumbs(notice.context):
@@ -374,7 +377,7 @@ def _breadcrumbs(context: Mapping[str, Any]) -> list[dict[str, Any]]:
             "type": "default" if step.get("outcome") == Result.DONE else "error",
             "level": _CRUMB_LEVELS.get(str(step.get("outcome")), "warning"),
             "message": _cut(f"{subject.get('key')} {step.get('step')}: {step.get('outcome') or 'no answer'}", _TAG),
-            "data": {key: _flat(value) for key, value in step.items() if value not in (None, "")},
+            "data": {key: _flat(value, _CRUMB_TEXT) for key, value in step.items() if value not in (None, "")},
         }
         for subject in context.get("subjects") or ()
         for step in subject.get("steps") or ()
@@ -433,16 +436,16 @@ def _contexts(dispatch: Dispatch) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield name, {key: _flat(value) for key, value in exchanged.items()}
 
 
-def _flat(value: object) -> Any:
+def _flat(value: object, longest: int = _TEXT) -> Any:
     match value:
         case str():
-            return _cut(value, _TEXT)
+            return _cut(value, longest)
         case bool() | int() | float() | None:
             return value
         case Mapping():
-            return ", ".join(f"{key}: {_flat(item)}" for key, item in value.items() if item not in (None, ""))
+            return _cut(", ".join(f"{key}: {_flat(item)}" for key, item in value.items() if item not in (None, "")), longest)
         case list() | tuple():
-            return _cut("\n".join(str(_flat(item)) for item in value), _TEXT)
+            return _cut("\n".join(str(_flat(item)) for item in value), longest)
     return str(value)
 
 
