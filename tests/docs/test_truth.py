@@ -14,7 +14,12 @@ from daemon.domain.rule import Mode
 from daemon.settings import format_duration, parse_duration
 from tests.docs.reading import DOCS, ROOT, blocks, prose
 
-GUIDE = [DOCS / "index.md", *sorted(page for page in (DOCS / "guide").glob("*.md") if not page.name.endswith(".ru.md"))]
+GUIDE = [
+    ROOT / "README.md",
+    DOCS / "index.md",
+    DOCS / "install.md",
+    *sorted(page for page in (DOCS / "guide").glob("*.md") if not page.name.endswith(".ru.md")),
+]
 TUNING = [DOCS / "guide" / "tuning.md", DOCS / "guide" / "tuning.ru.md"]
 CONNECT = [DOCS / "guide" / "connect.md", DOCS / "guide" / "connect.ru.md"]
 
