@@ -90,6 +90,24 @@ def test_every_command_of_a_runbook_exists(path: Path) -> None:
         assert set(re.findall(r"--[a-z]+", options)) <= known, f"orderheal {words}{options}"
 
 
+@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.name)
+def test_what_to_do_begins_with_a_command_to_paste(path: Path) -> None:
+    first = re.search(r"^1\. .*$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert first is not None
+    assert re.search(r"`(orderheal|kubectl) ", first[0]), first[0]
+
+
+@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.name)
+def test_a_persons_word_says_about_what(path: Path) -> None:
+    """A command that wants to know about which incidents is refused without."""
+    assert (
+        re.findall(
+            r"`(orderheal incidents (?:claim|retry|dismiss|release|show)|orderheal (?:explain|pause|resume|scan))`", path.read_text()
+        )
+        == []
+    )
+
+
 def expanded(values: str) -> list[str]:
     """promtool's `3x2 1 0+60x2` as single samples."""
     samples: list[str] = []
