@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -130,7 +130,7 @@ class TelegramConnector(WithoutListing, WithoutCalls):
                 self._moved[dispatch.address["chat"]] = str(other["chat_id"])
             form = other
             outcome, said = await self._post(form, file)
-        return outcome
+        return replace(outcome, reason=_elsewhere(form, dispatch.address)) if outcome.result is Result.DONE else outcome
 
     async def _post(self, form: Mapping[str, Any], file: _File | None) -> tuple[Outcome, Mapping[str, Any]]:
         """One request, its outcome, and what Telegram said."""
@@ -269,6 +269,15 @@ def _other_form(form: Mapping[str, Any], said: Mapping[str, Any], part: Sequence
     if "replied" in description and "reply_parameters" in form:
         return {key: value for key, value in form.items() if key != "reply_parameters"}
     return None
+
+
+def _elsewhere(form: Mapping[str, Any], address: Mapping[str, str]) -> str:
+    """What a person should change about an address that Telegram took a message for elsewhere; nothing if it did not."""
+    if str(form["chat_id"]) != address["chat"]:
+        return f"the group {address['chat']} has become {form['chat_id']}; put that into the contact's address"
+    if (thread := address.get("thread")) is not None and "message_thread_id" not in form:
+        return f"topic {thread} of the chat is gone, told without it; check the contact's address"
+    return ""
 
 
 def _parameters(said: Mapping[str, Any]) -> Mapping[str, Any]:

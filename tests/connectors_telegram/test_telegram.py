@@ -193,13 +193,15 @@ async def test_a_topic_that_is_gone_is_left_out() -> None:
         outcome = await there.tell(letter(address={"thread": "12"}))
     assert outcome.result is Result.DONE
     assert [body.get("message_thread_id") for body in there.bot.got] == [12, None]
+    assert outcome.reason == "topic 12 of the chat is gone, told without it; check the contact's address"
 
 
 async def test_a_group_that_moved_is_followed_and_remembered() -> None:
     moved = refusal(400, "Bad Request: group chat was upgraded to a supergroup chat", migrate_to_chat_id=-200)
     async with chat(moved) as there:
         assert (await there.tell(letter(thread="-100/5"))).reference == "-200/2"
-        assert (await there.tell(letter(thread="-200/2"))).result is Result.DONE
+        again = await there.tell(letter(thread="-200/2"))
+        assert (again.result, again.reason) == (Result.DONE, "the group -100 has become -200; put that into the contact's address")
     assert [body["chat_id"] for body in there.bot.got] == [-100, -200, -200]
     assert "reply_parameters" not in there.bot.got[1]
     assert there.bot.got[2]["reply_parameters"]["message_id"] == 2

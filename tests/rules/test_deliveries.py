@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
-from rules.world import ROOT, Story, family
+from rules.world import ROOT, Story, config, family
 
 from daemon.connectors import cdek
 from daemon.domain.incident import Phase, Why
 from daemon.domain.notice import NoticeKind
+from daemon.language.vocabulary import classifier
 
 POSTING = "1234-0001-1"
 PARCEL = f"OZ-{POSTING}"
@@ -235,6 +237,31 @@ async def test_a_diagnosis_that_nobody_answers_reaches_people_all_the_same() -> 
     await story.go(minutes=30)
     assert story.incident.cause == "undiagnosed"
     assert {contact for contact, _ in story.told()} == {"cdek-support"}
+
+
+# ── What a text means ────────────────────────────────────────────────────────────────────────────────────────────────
+
+CODES = [each["code"] for each in json.loads((ROOT / "tests/data/cdek/error_codes.json").read_text(encoding="utf-8")) if each["kind"] == "error"]
+DICTIONARY = classifier(config().causes)
+
+
+@pytest.mark.parametrize("code", [code for code in CODES if cdek.cause_of([code]) in (cdek.ADDRESS, cdek.REGION, cdek.TEMPORARY)])
+def test_a_code_of_cdeks_means_the_same_in_the_outbox(code: str) -> None:
+    assert DICTIONARY(f"CDEK refused: {code}") == cdek.cause_of([code])
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("502 Bad Gateway", "temporary"),
+        ("HTTP 503", "temporary"),
+        ("status=500, body is empty", "temporary"),
+        ("Package 5512: weight is empty", "other"),
+        ("order OZ-1234-0503-1 was rejected", "other"),
+    ],
+)
+def test_a_number_in_an_error_is_not_taken_for_a_status(text: str, cause: str) -> None:
+    assert DICTIONARY(text) == cause
 
 
 # ── The outbox ───────────────────────────────────────────────────────────────────────────────────────────────────────
