@@ -314,15 +314,15 @@ def feed_status(body: Tree, zone: ZoneInfo) -> Record:
     return {**record, **counts, "errors": errors}
 
 
-_SKU: Final = re.compile(r"(?i)\bsku\W{1,4}([\w.-]+)")
+_SKU: Final = re.compile(r"""(?i)sku[\s:=]{0,3}\\?['"]([^'"\\]+)|sku\s?[:=]\s?([\w./-]+)""")
 
 
 def _error(item: Tree) -> Mapping[str, Value]:
     """An error with the SKU it is about; where that is left out, the message may name it."""
     found = _map(item)
     message, sku = (str(found.get(name) or "") for name in ("Message", "SellerSku"))
-    quoted = _SKU.search(message) if not sku and "'" in message else None
-    return {"sku": sku or (quoted[1] if quoted else ""), "message": message}
+    named = None if sku else _SKU.search(message)
+    return {"sku": sku or (named[1] or named[2] if named else ""), "message": message}
 
 
 def _identifier(value: Value) -> Value:

@@ -4,10 +4,11 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from daemon.connectors.lamoda import FEED_STATUS, FEEDS, KIND, ORDERS, Refused, parsed, understood
+from daemon.connectors.lamoda import FEED_STATUS, FEEDS, KIND, ORDERS, Refused, feed_status, parsed, understood
 from daemon.domain.shape import Absent, Present, Records
 from daemon.domain.value import Record, Unknown
 from daemon.engine.ports import Unreachable
@@ -140,6 +141,24 @@ async def test_throttling_is_told_to_all_replicas() -> None:
     async with told(answer(200, recorded("composed_ErrorResponse_E429.xml"))) as (lamoda, _, world):
         assert isinstance((await lamoda.ask("orders", "id", ["1"], True))["1"], Unknown)
         assert [target for target, until in world.quota.pushed if until > NOW] == ["lamoda"]
+
+
+@pytest.mark.parametrize(
+    ("message", "sku"),
+    [
+        ("Product with SellerSku 'ABC-1' does not exist", "ABC-1"),
+        ("Seller SKU \\'9788441418011\\' not found", "9788441418011"),
+        ("Value '' of Price is wrong for SellerSku 'AB 12/3'", "AB 12/3"),
+        ('Seller SKU "LD-7" not found', "LD-7"),
+        ("SKU: LD-7 has no price", "LD-7"),
+        ("SellerSku cannot be empty", ""),
+        ("SellerSku '' is not valid", ""),
+        ("Invalid feed", ""),
+    ],
+)
+def test_the_sku_is_taken_from_the_message_where_only_that_names_it(message: str, sku: str) -> None:
+    feed = {"Feed": "f", "FeedErrors": {"Error": {"Code": "0", "Message": message, "SellerSku": ""}}}
+    assert feed_status({"FeedDetail": feed}, ZoneInfo("Asia/Almaty"))["errors"] == [{"sku": sku, "message": message}]
 
 
 @pytest.mark.parametrize("said", ["", "Too Many Requests", "<html><body>429</body></html>"])
