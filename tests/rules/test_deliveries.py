@@ -162,7 +162,7 @@ async def test_cdek_is_asked_for_manual_creation_with_everything_it_needs_and_no
     (card,) = notice.cards
     assert card.title == f"Ozon {POSTING}"
     assert card.rows == (
-        ("Статус", "awaiting_deliver"),
+        ("Статус", "ожидает отгрузки"),
         ("Собрать до", "04.03.2026 12:00 MSK"),
         ("Склад", "Хоругвино"),
         ("Товары", "Платье «Ёлка» × 2\nПальто × 1"),
