@@ -93,7 +93,7 @@ class Notifier:
         if contact is not None and await self._over_rate(dispatch, contact):
             return Outcome(Result.NOT_SENT, f"rate of {contact.name}: {contact.rate_per_hour} an hour")
         try:
-            return await channel.deliver(self._without_secrets(addressed(dispatch, contact)))
+            return await channel.deliver(self._without_secrets(addressed(dispatch, contact, self.contacts)))
         except Exception as error:  # a channel's fault is one message's, never the batch's
             self.events(Trouble("a channel raised instead of answering", {"via": dispatch.via, "error": repr(error)}))
             return Outcome(Result.UNKNOWN, type(error).__name__)
@@ -136,7 +136,7 @@ class Notifier:
         self.events(Noticed(notice.rule, notice.id, notice.kind.value, dispatch.contact, dispatch.via, state, outcome.reason))
 
 
-def addressed(dispatch: Dispatch, contact: Contact | None) -> Dispatch:
+def addressed(dispatch: Dispatch, contact: Contact | None, contacts: Mapping[str, Contact]) -> Dispatch:
     """The dispatch as its reader may see it: an external contact gets nothing of ours, a stand-in hears whom it stands for."""
     notice = dispatch.notice
     if dispatch.mirror:
@@ -145,5 +145,6 @@ def addressed(dispatch: Dispatch, contact: Contact | None) -> Dispatch:
         return replace(dispatch, notice=replace(notice, ours="", context={}))
     if contact.name == notice.contact:
         return dispatch
-    stands_in = words_of(contact).say("stands_in", contact=notice.contact)
+    away = contacts.get(notice.contact)
+    stands_in = words_of(contact).say("stands_in", contact=away.title if away else notice.contact)
     return replace(dispatch, notice=replace(notice, text=f"{stands_in}\n{notice.text}"))

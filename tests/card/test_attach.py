@@ -115,6 +115,6 @@ def test_a_channel_without_files_says_them_in_words() -> None:
 
 def test_an_external_contact_gets_the_attachments_and_nothing_of_ours() -> None:
     contact = Contact("team", "Team", (), Always(), external=True)
-    seen = addressed(Dispatch("d", NOTICE, "team", "telegram", {}), contact).notice
+    seen = addressed(Dispatch("d", NOTICE, "team", "telegram", {}), contact, {}).notice
     assert (seen.ours, seen.context) == ("", {})
     assert (seen.cards, seen.tables) == (NOTICE.cards, NOTICE.tables)

@@ -267,4 +267,4 @@ async def test_an_external_contact_gets_nothing_of_ours_but_the_record_does() ->
 
 def test_whom_we_do_not_know_is_taken_for_a_stranger() -> None:
     sent = Dispatch("d1", notice(), "gone", "chat", {})
-    assert addressed(sent, None).notice.ours == ""
+    assert addressed(sent, None, {}).notice.ours == ""

@@ -57,7 +57,7 @@ async def test_a_deadline_before_cdek_opens_is_told_to_who_stands_in_at_once() -
     await story.go(minutes=30)
     assert [contact for contact, _ in story.told()] == [TEAM]
     (text,) = story.texts(TEAM)
-    assert f"Это для {CDEK}: им сейчас не доставить." in text
+    assert "Это для CDEK Support (OZON X Lichi): им сейчас не доставить." in text
     assert f"Просим создать заказ вручную: OZ-{POSTING}" in text
     assert "orderheal incidents claim" in text, "our own people get what they need"
 
@@ -93,7 +93,7 @@ async def test_a_deal_whose_order_ships_before_they_come_is_told_to_the_integrat
     story = await without_deal(0, 22, "+8h")  # ship by Tuesday, 06:00
     await story.go(minutes=30)
     assert [contact for contact, _ in story.told()] == [TEAM]
-    assert f"Это для {CRM}: им сейчас не доставить." in story.texts(TEAM)[0]
+    assert "Это для CRM Support: им сейчас не доставить." in story.texts(TEAM)[0]
 
 
 @pytest.mark.parametrize("system", ["bitrix24", "telegram"])
