@@ -200,7 +200,7 @@ def opened(rule: Rule, seen: Sighting, previous: Incident | None, fresh_id: str)
     if previous is not None and _remembered(rule, previous, seen.at):
         if previous.resolution is Resolution.TOLD:
             return replace(previous, last=seen.at) if _worth_noting(rule, previous, seen.at) else None
-        return sighted(rule, replace(_relapsed(previous, seen), due=seen.at), seen)
+        return sighted(rule, replace(_relapsed(_accounted(rule, previous), seen), due=seen.at), seen)
     total = _healthier(previous, seen.at)
     fresh = Incident(
         id=fresh_id, rule=rule.name, digest=rule.digest, key=seen.key, record_key=seen.record_key, object=seen.object,
@@ -230,6 +230,13 @@ def _relapsed(well: Incident, seen: Sighting) -> Incident:
         well, phase=Phase.OPEN, why=Why.GRACE, relapses=well.relapses + 1, relapse_at=seen.at, resolution=None, ended=None, proved_at=None, credit=False, handled=False,
         levels={}, marks=Marks(), since=_earliest(seen.since, seen.at), cause=None, undiagnosed_since=None, steps=_climbable(well.steps, seen.at),
     )  # fmt: skip
+
+
+def _accounted(rule: Rule, ended: Incident) -> Incident:
+    """An ended incident with its failed follow-ups done with for good: that they failed was told at its end (law 10)."""
+    follow_ups = {step.id for step in rule.on_resolved}
+    failed = {id: one for id, one in ended.steps.items() if id in follow_ups and one.result is not Result.DONE}
+    return replace(ended, steps={**ended.steps, **{id: replace(one, result=None, spent=True) for id, one in failed.items()}})
 
 
 def _climbable(steps: Mapping[str, StepState], at: datetime) -> Mapping[str, StepState]:

@@ -109,3 +109,16 @@ async def test_a_follow_up_whose_argument_cannot_be_said_is_told_and_ends() -> N
     assert stage.incident().phase is Phase.RESOLVED
     assert len(stage.notices(NoticeKind.FAULT)) == 1
     assert wrapping() is not None
+
+
+@pytest.mark.law("10.4")
+@pytest.mark.parametrize("answer", ["refused", "later"])
+async def test_a_follow_up_that_failed_is_told_once_over_all_relapses(answer: str) -> None:
+    short = replace(COMMENT, timeout=minutes(10))
+    stage = await played({"api.upload": "done", "api.comment": answer}, rule(on_resolved=(short,)))
+    assert len(stage.notices(NoticeKind.FAULT)) == 1
+    asked = stage.calls(call="api.comment")
+    stage.set("N1", bad=True)
+    await stage.wait(120)
+    assert (stage.incident().relapses, stage.incident().phase, stage.calls()) == (1, Phase.RESOLVED, 2)
+    assert (len(stage.notices(NoticeKind.FAULT)), stage.calls(call="api.comment")) == (1, asked)
