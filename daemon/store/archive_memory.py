@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -19,16 +20,18 @@ from daemon.store.limits import HOUR
 from daemon.store.tables import RuleEntry, Sending, Tables
 
 
-class MemoryArchive:
-    """The read side of the memory store."""
+class MemoryArchive(ABC):
+    """The read side of the memory store, which knows the rows and the time."""
 
     tables: Tables
 
+    @abstractmethod
     def _now(self) -> datetime:
-        raise NotImplementedError
+        """Rule time."""
 
+    @abstractmethod
     def _running(self, rule: str | None, now: datetime) -> list[Pause]:
-        raise NotImplementedError
+        """The pauses that run, of everything or of one rule's concern."""
 
     async def now(self) -> datetime:
         """See ``Archive.now``."""
