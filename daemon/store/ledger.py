@@ -169,14 +169,14 @@ async def _write(session: Session, change: Change) -> None:
     await _write_incidents(session, change.incidents)
     if change.closed:
         await session.run(_SQL["write_outcomes"], bodies=_array(change.closed), late=False)
+    if change.ill:
+        await session.run(_SQL["ill"], bodies=_array(change.ill))
     for name, values in (("problems", change.problems), ("notices", change.notices)):
         if values:
             await session.run(_SQL[f"write_{name}"], bodies=_array(values))
     await write_dispatches(session, change.dispatches)
     if change.obeyed:
         await session.run(_SQL["obeyed"], ids=list(change.obeyed))
-    if change.ill:
-        await session.run(_SQL["ill"], bodies=_array(change.ill))
     if change.well:
         await session.run(_SQL["well"], connectors=list(change.well))
     if change.state is not None:

@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from daemon.domain.attempt import CRASHED, Attempt, Outcome, Result
 from daemon.domain.incident import Incident, Phase, Why
-from daemon.domain.notice import DeliveryState, Dispatch, Notice, Problem
+from daemon.domain.notice import DeliveryState, Dispatch, Notice, NoticeKind, Problem
 from daemon.domain.standing import Directive, Pause, Standing, Telling
 from daemon.domain.value import Timescale
 from daemon.engine.archive import Entry
@@ -260,9 +260,10 @@ class MemoryStore(MemoryArchive):
         tables.committed.add(change.id)
         self._outcomes(change.closed, late=False)
         tables.problems |= {one.id: one for one in change.problems}
-        self._send(change.notices, change.dispatches)
+        for ill in change.ill:
+            tables.illnesses[ill.connector] = replace(ill, since=tables.illnesses.get(ill.connector, ill).since)
+        self._send((one for one in change.notices if self._is_news(one)), change.dispatches)
         tables.obeyed.update(change.obeyed)
-        tables.illnesses |= {one.connector: one for one in change.ill}
         for connector in change.well:
             tables.illnesses.pop(connector, None)
         if change.state is not None:
@@ -294,6 +295,13 @@ class MemoryStore(MemoryArchive):
                 continue
             if old.outcome is None or (late and old.outcome.reason == CRASHED):
                 self.tables.attempts[one.id] = one
+
+    def _is_news(self, notice: Notice) -> bool:
+        """That a connector fell ill is told by whoever noted it first."""
+        if notice.kind is not NoticeKind.CONNECTOR_ILL:
+            return True
+        illness = self.tables.illnesses.get(notice.context["connector"])
+        return illness is not None and illness.since.isoformat() == notice.context["since"]
 
     def _send(self, notices: Iterable[Notice], dispatches: Iterable[Dispatch]) -> None:
         taken = {(one.problem, one.episode, one.kind, one.sequence) for one in self.tables.notices.values()}

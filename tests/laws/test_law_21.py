@@ -1,5 +1,6 @@
 """Law 21: `later` uses time, relapses, ill connectors, deadlines."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -125,6 +126,33 @@ async def test_a_connector_that_refuses_us_is_one_notice_and_no_attempt_of_any_o
 async def test_two_rules_that_meet_it_tell_it_once() -> None:
     stage = await ill(rule(guard=MANY), rule(name="late", guard=MANY), numbers=3, length=180)
     assert [kind for kind in stage.kinds() if kind == "connector_ill"] == ["connector_ill"]
+
+
+@pytest.mark.law("21.3")
+async def test_two_rules_that_meet_it_in_the_same_moment_tell_it_once() -> None:
+    class Both(Wrapped):
+        async def perform(self, request: Any) -> Outcome:
+            met.append(request)
+            if len(met) == 1:
+                await over.wait()
+                stage.clock._now += 2
+            return Outcome(Result.LATER, CONNECTOR_ILL, reply=Reply(401))
+
+    async def cycle(engine: Any) -> None:
+        await engine.run_cycle()
+        over.set()
+
+    met: list[Any] = []
+    over = asyncio.Event()
+    stage = Stage(rule(guard=MANY), rule(name="late", guard=MANY), replicas=2, wrap=wrapping(api=Both))
+    stage.plant("N1")
+    await stage.begin(1)
+    await stage.wait(14)
+    await stage.clock.move(90)
+    await asyncio.gather(*(cycle(engine) for engine in stage.engines))
+    assert len(met) == 2
+    assert stage.kinds() == ["connector_ill"]
+    assert len(stage.store.tables.dispatches) == 1
 
 
 @pytest.mark.law("21.4")

@@ -8,6 +8,7 @@ import pytest
 
 from daemon.domain.attempt import CRASHED, Outcome, Result
 from daemon.domain.incident import Incident, Marks, Phase, Resolution, StepState, Why
+from daemon.domain.notice import NoticeKind
 from daemon.domain.standing import Held, Illness, Pause, Progress, RuleState, Telling
 from daemon.domain.value import Money, Unknown
 from daemon.engine.change import Change, Conclusion, Conflict, Fenced, GiveBack
@@ -386,3 +387,17 @@ async def test_a_rule_learns_what_others_are_telling_about_its_objects(bench, ma
 
 async def test_standing_of_a_rule_that_nobody_knows_is_empty(bench):
     assert (await bench.store.standing("nobody", bench.now)).incidents == ()
+
+
+async def test_an_illness_keeps_its_begin_and_is_told_by_whoever_met_it_first(bench, make):
+    tenure = await bench.running(make.rule(), lease=3600)
+    for seconds in (0, 2):
+        since = bench.now + timedelta(seconds=seconds)
+        illness = Illness("ozon", since, "HTTP 401", since + timedelta(minutes=5))
+        notice = make.notice(f"n{seconds}", NoticeKind.CONNECTOR_ILL, problem="connector/ozon", episode=seconds, context={
+            "connector": "ozon", "since": since.isoformat(),
+        })  # fmt: skip
+        await bench.store.commit(Change("r", notices=(notice,), dispatches=(make.dispatch(notice),), ill=(illness,)), tenure)
+    [told] = await bench.store.notices()
+    [ill] = (await bench.store.standing("r", bench.now)).illnesses.values()
+    assert (told.notice.id, ill.since, ill.retry_at) == ("n0", bench.now, bench.now + timedelta(minutes=5, seconds=2))

@@ -151,13 +151,16 @@ SELECT p.id, p.rule, given.body
 FROM jsonb_array_elements(%(bodies)s::jsonb) AS given (body), jsonb_to_record(given.body) AS p (id text, rule text)
 ON CONFLICT (id) DO UPDATE SET body = problem.body || excluded.body;
 
--- Write notices; the same one twice is one.
+-- Write notices; the same one twice is one. That a connector fell ill is told by whoever noted it first.
 -- name: write_notices
 INSERT INTO notice (id, problem, rule, episode, kind, sequence, at, body)
 SELECT n.id, n.problem, n.rule, n.episode, n.kind, n.sequence, n.at, given.body
 FROM jsonb_array_elements(%(bodies)s::jsonb) WITH ORDINALITY AS given (body, place),
      jsonb_to_record(given.body) AS n (id text, problem text, rule text, episode integer, kind text,
                                        sequence integer, at timestamptz)
+WHERE n.kind <> 'connector_ill'
+   OR EXISTS (SELECT FROM illness WHERE connector = given.body #>> '{context,connector}'
+              AND (body ->> 'since')::timestamptz = (given.body #>> '{context,since}')::timestamptz)
 ORDER BY given.place
 ON CONFLICT DO NOTHING;
 
@@ -190,12 +193,12 @@ ON CONFLICT (id) DO NOTHING;
 -- name: obeyed
 UPDATE directive SET obeyed = rule_time(db_now()) WHERE id = ANY (%(ids)s::text[]) AND obeyed IS NULL;
 
--- Connectors that refuse us now.
+-- Connectors that refuse us now; since when is said by the first who noted it.
 -- name: ill
 INSERT INTO illness (connector, body)
 SELECT body ->> 'connector', body FROM jsonb_array_elements(%(bodies)s::jsonb) AS given (body)
 ORDER BY body ->> 'connector'
-ON CONFLICT (connector) DO UPDATE SET body = illness.body || excluded.body;
+ON CONFLICT (connector) DO UPDATE SET body = illness.body || excluded.body || jsonb_build_object('since', illness.body -> 'since');
 
 -- Connectors that answer again.
 -- name: well
