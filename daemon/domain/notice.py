@@ -686,14 +686,15 @@ def _dispatch(notice: Notice, contact: Contact, place: int, not_before: datetime
 
 
 def after_failure(
-    dispatch: Dispatch, outcome: Outcome, contacts: Mapping[str, Contact], now: datetime, again: datetime
+    dispatch: Dispatch, outcome: Outcome, contacts: Mapping[str, Contact], now: datetime, again: datetime, beside: int = 0
 ) -> tuple[Dispatch, tuple[Dispatch, ...]]:
     """What becomes of a dispatch by its outcome, and who is told instead of or beside it.
 
     ``again``: when another try of the same channel is worth it (rule time; the edge knows ``Retry-After``). A channel that
     keeps answering ``later`` is tried on for ever, the next one is asked as well after ``PATIENCE`` tries: nothing is lost.
+    ``beside``: how often what leaves with it was tried before; who joins does not begin to wait anew.
     """
-    tries = dispatch.tries + (outcome.result is not Result.NOT_SENT)
+    tries = max(dispatch.tries, beside) + (outcome.result is not Result.NOT_SENT)
     tried = replace(dispatch, tries=tries, reason=outcome.reason)
     match outcome.result:
         case Result.DONE:
@@ -704,7 +705,7 @@ def after_failure(
             return replace(tried, state=DeliveryState.FAILED), _following(dispatch, outcome, contacts, now)
         case Result.UNKNOWN if dispatch.notice.delivery is Delivery.AT_MOST_ONCE:
             return replace(tried, state=DeliveryState.FAILED, reason=f"unknown: {outcome.reason}"), ()
-    following = _following(dispatch, outcome, contacts, now) if tries == PATIENCE else ()
+    following = _following(dispatch, outcome, contacts, now) if dispatch.tries < PATIENCE <= tries else ()
     return replace(tried, not_before=again), following
 
 

@@ -111,9 +111,10 @@ class Notifier:
 
     async def _settle(self, letter: Letter, outcome: Outcome) -> int:
         now, timescale, settled = await self.outbox.now(), await self.outbox.timescale(), 0
+        tried = max(one.tries for one in letter)
         for dispatch in letter:
             again = self._again(dispatch, outcome, now, timescale)
-            after, following = after_failure(dispatch, outcome, self.contacts, now, again)
+            after, following = after_failure(dispatch, outcome, self.contacts, now, again, tried)
             last = dispatch is letter[-1]
             if await self.outbox.settle(after, outcome, following if last else (), now):
                 settled += 1

@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from daemon.domain.attempt import CRASHED, Attempt, Outcome, Result
 from daemon.domain.incident import Incident, Phase, Why
-from daemon.domain.notice import DeliveryState, Dispatch, Notice, NoticeKind, Problem
+from daemon.domain.notice import PATIENCE, DeliveryState, Dispatch, Notice, NoticeKind, Problem
 from daemon.domain.standing import Directive, Pause, Standing, Telling
 from daemon.domain.value import Timescale
 from daemon.engine.archive import Entry
@@ -390,7 +390,7 @@ class MemoryStore(MemoryArchive):
             for one in sorted(pending, key=lambda one: (one.place, one.dispatch.id))
             if one.dispatch.not_before is None or one.dispatch.not_before <= now
             if one.until_db is None or one.until_db <= now_db
-            if not any(_street(other) == _street(one) and other.place < one.place for other in pending)
+            if not any(_keeps_back(other, one) for other in pending)
         ]
         for one in ready[:limit]:
             one.epoch, one.until_db = one.epoch + 1, now_db + lease
@@ -478,6 +478,13 @@ class MemoryStore(MemoryArchive):
 def _street(one: Sending) -> tuple[str, str, bool]:
     """Messages that follow each other: of one problem, to one contact."""
     return one.dispatch.notice.problem, one.dispatch.contact, one.dispatch.mirror
+
+
+def _keeps_back(earlier: Sending, one: Sending) -> bool:
+    """Whether a message waits for an earlier one; not for one that another channel could not deliver for long."""
+    if _street(earlier) != _street(one) or earlier.place >= one.place:
+        return False
+    return earlier.dispatch.via == one.dispatch.via or earlier.dispatch.tries < PATIENCE
 
 
 def _hurry(before: Iterable[Sending], sent: Sending) -> None:

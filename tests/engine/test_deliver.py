@@ -174,6 +174,23 @@ async def test_a_channel_that_stays_away_has_the_next_one_told_as_well() -> None
     assert office.channels["chat"].titles == ["begin"]
 
 
+async def test_news_that_keeps_joining_does_not_keep_it_from_the_next_channel() -> None:
+    office = Office(contact("team", "chat", "mail"), mail=Chat())
+    office.channels["chat"].script = [Outcome(Result.LATER)] * 40
+    await office.store.activate([RuleVersion("r", "d", timedelta(minutes=5), 200, 1, "team", "enforce")], None)
+    tenure = await office.store.take({"r": "d"}, "n1", timedelta(days=1))
+    assert tenure is not None
+    for number in range(12):
+        news = notice(f"n{number}", f"event {number}", kind=NoticeKind.GROWTH, sequence=number)
+        ways = route(news, office.contacts["team"], office.contacts, office.now, None)
+        await office.store.commit(Change("r", notices=(news,), dispatches=ways), tenure)
+        while await office.notifier.run_once():
+            pass
+        await office.clock.move(LONGEST_WAIT.total_seconds())
+    assert len(office.channels["chat"].got) == 12
+    assert office.channels["mail"].titles == [f"event {number}" for number in range(5, 12)], "from the sixth try on, and all that came later"
+
+
 async def test_a_refusal_goes_to_the_next_channel_and_then_to_whoever_stands_in() -> None:
     refused = Outcome(Result.REFUSED, "chat not found")
     team = contact("team", "down", "chat", fallback="boss")

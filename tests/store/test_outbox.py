@@ -194,3 +194,13 @@ async def test_retry_after_pushes_the_row_that_all_share_and_never_back(bench):
 async def test_what_could_never_be_granted_is_refused_outright(bench):
     with pytest.raises(ValueError, match="can never be had"):
         await bench.store.reserve("ozon", 1.0, 2, 3)
+
+
+@pytest.mark.parametrize(("tries", "leased"), [(5, []), (6, ["d-n2"])])
+async def test_what_a_channel_cannot_deliver_keeps_the_next_channel_back_no_longer_than_it_is_waited_for(bench, make, tries, leased):
+    tenure = await bench.running(make.rule())
+    begin, end = make.notice("n1"), make.notice("n2", NoticeKind.END, sequence=2)
+    stuck = make.dispatch(begin, tries=tries, not_before=bench.now + timedelta(minutes=5))
+    change = Change("r", notices=(begin, end), dispatches=(stuck, make.dispatch(end, via="sentry")))
+    await bench.store.commit(change, tenure)
+    assert [one.id for one in await bench.store.lease("n1", 10, timedelta(minutes=1))] == leased
