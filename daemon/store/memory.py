@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from daemon.domain.attempt import CRASHED, Attempt, Outcome, Result
 from daemon.domain.incident import Incident, Phase, Why
-from daemon.domain.notice import PATIENCE, DeliveryState, Dispatch, Notice, NoticeKind, Problem
+from daemon.domain.notice import DeliveryState, Dispatch, Notice, NoticeKind, Problem
 from daemon.domain.standing import Directive, Pause, Standing, Telling
 from daemon.domain.value import Timescale
 from daemon.engine.archive import Entry
@@ -402,11 +402,11 @@ class MemoryStore(MemoryArchive):
         head = self.tables.dispatches.get(dispatch.id)
         if head is None or head.epoch != dispatch.epoch or dispatch.mirror:
             return []
-        lane = (head.dispatch.notice.episode, head.dispatch.via, *_street(head))
+        lane = (head.dispatch.notice.episode, *_street(head))
         waiting = [
             one
             for one in sorted(self.tables.dispatches.values(), key=lambda one: (one.place, one.dispatch.id))
-            if (one.dispatch.notice.episode, one.dispatch.via, *_street(one)) == lane
+            if (one.dispatch.notice.episode, *_street(one)) == lane
             if one.dispatch.state is DeliveryState.PENDING and one.place > head.place
         ]
         due = takewhile(
@@ -475,16 +475,14 @@ class MemoryStore(MemoryArchive):
         self.tables.rates[target] = max(until_db, self.tables.rates.get(target, until_db))
 
 
-def _street(one: Sending) -> tuple[str, str, bool]:
-    """Messages that follow each other: of one problem, to one contact."""
-    return one.dispatch.notice.problem, one.dispatch.contact, one.dispatch.mirror
+def _street(one: Sending) -> tuple[str, str, str, bool]:
+    """Messages that follow each other: of one problem, to one contact, by one channel."""
+    return one.dispatch.notice.problem, one.dispatch.contact, one.dispatch.via, one.dispatch.mirror
 
 
 def _keeps_back(earlier: Sending, one: Sending) -> bool:
-    """Whether a message waits for an earlier one; not for one that another channel could not deliver for long."""
-    if _street(earlier) != _street(one) or earlier.place >= one.place:
-        return False
-    return earlier.dispatch.via == one.dispatch.via or earlier.dispatch.tries < PATIENCE
+    """Whether a message waits for an earlier one."""
+    return _street(earlier) == _street(one) and earlier.place < one.place
 
 
 def _hurry(before: Iterable[Sending], sent: Sending) -> None:

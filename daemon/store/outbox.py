@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from daemon.domain.attempt import Outcome
-from daemon.domain.notice import PATIENCE, DeliveryState, Dispatch
+from daemon.domain.notice import DeliveryState, Dispatch
 from daemon.store.codec import readable
 from daemon.store.ledger import write_dispatches
 from daemon.store.ownership import nudge
@@ -30,7 +30,7 @@ class Outbox:
     async def lease(self, holder: str, limit: int, lease: timedelta) -> Sequence[Dispatch]:
         """See ``Outbox.lease``."""
         async with self._pool.session() as session:
-            rows = await session.rows(_SQL["lease"], holder=holder, limit=limit, lease=lease, patience=PATIENCE)
+            rows = await session.rows(_SQL["lease"], holder=holder, limit=limit, lease=lease)
         return readable(Dispatch, [row["body"] for row in rows])
 
     async def behind(self, dispatch: Dispatch, holder: str, lease: timedelta) -> Sequence[Dispatch]:

@@ -191,6 +191,16 @@ async def test_news_that_keeps_joining_does_not_keep_it_from_the_next_channel() 
     assert office.channels["mail"].titles == [f"event {number}" for number in range(5, 12)], "from the sixth try on, and all that came later"
 
 
+async def test_a_dead_channel_keeps_no_later_message_from_a_living_one() -> None:
+    office = Office(contact("team", "down", "pager"), down=Chat([Outcome(Result.LATER, "down")] * 99), pager=Chat())
+    severe = notice(severity=Severity.CRITICAL)
+    await office.write(severe)
+    await office.notifier.run_once()
+    await office.write(replace(severe, id="n2", title="deadline", kind=NoticeKind.DEADLINE, sequence=2))
+    await office.notifier.run_once()
+    assert office.channels["pager"].titles == ["begin", "deadline"]
+
+
 async def test_a_refusal_goes_to_the_next_channel_and_then_to_whoever_stands_in() -> None:
     refused = Outcome(Result.REFUSED, "chat not found")
     team = contact("team", "down", "chat", fallback="boss")

@@ -144,13 +144,26 @@ async def test_a_failure_or_a_mirror_reaches_nobody(bench, make, case):
 async def test_the_next_channel_follows_in_the_same_transaction(bench, make):
     await told(bench, make, make.notice("n1"), make.notice("n2", NoticeKind.END, sequence=2))
     [first] = await lease(bench)
+    [end] = await bench.store.behind(first, "n1", LEASE)
+    last = make.dispatch(end.notice, id="d-last", via="sentry", position=1)
+    assert await settle(bench, end, DeliveryState.FAILED, following=[last], reason="chat not found")
     following = make.dispatch(first.notice, id="d-next", via="sentry", position=1)
     assert await settle(bench, first, DeliveryState.FAILED, following=[following], reason="chat not found")
     [second] = await lease(bench)
     assert (second.id, second.position) == ("d-next", 1), "before the end that was written earlier"
     assert not await settle(bench, replace(first, epoch=1), following=[make.dispatch(first.notice, id="d-stray")])
     await settle(bench, second)
-    assert [one.id for one in await lease(bench)] == ["d-n2"]
+    assert [one.id for one in await lease(bench)] == ["d-last"]
+
+
+async def test_a_channel_that_is_down_keeps_nothing_back_from_another(bench, make):
+    begin, deadline = make.notice("n1"), make.notice("n2", NoticeKind.DEADLINE, sequence=2)
+    tenure = await told(bench, make, begin)
+    [down] = await lease(bench)
+    await settle(bench, down, DeliveryState.PENDING, not_before=bench.now + timedelta(minutes=5), reason="503")
+    both = make.dispatch(deadline), make.dispatch(deadline, id="d-pager", via="pager", position=1)
+    await bench.store.commit(Change("r", notices=(deadline,), dispatches=both), tenure)
+    assert [one.id for one in await lease(bench)] == ["d-pager"]
 
 
 async def test_a_contacts_rate_counts_what_it_was_sent(bench, make):
@@ -194,13 +207,3 @@ async def test_retry_after_pushes_the_row_that_all_share_and_never_back(bench):
 async def test_what_could_never_be_granted_is_refused_outright(bench):
     with pytest.raises(ValueError, match="can never be had"):
         await bench.store.reserve("ozon", 1.0, 2, 3)
-
-
-@pytest.mark.parametrize(("tries", "leased"), [(5, []), (6, ["d-n2"])])
-async def test_what_a_channel_cannot_deliver_keeps_the_next_channel_back_no_longer_than_it_is_waited_for(bench, make, tries, leased):
-    tenure = await bench.running(make.rule())
-    begin, end = make.notice("n1"), make.notice("n2", NoticeKind.END, sequence=2)
-    stuck = make.dispatch(begin, tries=tries, not_before=bench.now + timedelta(minutes=5))
-    change = Change("r", notices=(begin, end), dispatches=(stuck, make.dispatch(end, via="sentry")))
-    await bench.store.commit(change, tenure)
-    assert [one.id for one in await bench.store.lease("n1", 10, timedelta(minutes=1))] == leased

@@ -165,7 +165,7 @@ ORDER BY given.place
 ON CONFLICT DO NOTHING;
 
 -- Send notices on their way, each at its notice's place in the order. One that may go sooner takes with it those before it
--- that only wait for working hours: messages to one contact about one problem follow each other.
+-- that only wait for working hours: messages to one contact about one problem by one channel follow each other.
 -- name: write_dispatches
 WITH sent AS (INSERT INTO dispatch (id, notice, problem, episode, place, contact, via, mirror, state, not_before, tries, reason, body)
 SELECT d.id, notice.id, notice.problem, notice.episode, notice.place, d.contact, d.via, d.mirror, d.state,
@@ -175,10 +175,10 @@ FROM jsonb_array_elements(%(bodies)s::jsonb) AS given (body),
                                        not_before timestamptz, tries integer, reason text)
 JOIN notice ON notice.id = d.notice
 ON CONFLICT (id) DO NOTHING
-RETURNING problem, contact, mirror, place, not_before)
+RETURNING problem, contact, via, mirror, place, not_before)
 UPDATE dispatch AS earlier SET not_before = sent.not_before FROM sent
 WHERE earlier.state = 'pending' AND earlier.tries = 0 AND earlier.problem = sent.problem AND earlier.contact = sent.contact
-  AND earlier.mirror = sent.mirror AND earlier.place < sent.place
+  AND earlier.via = sent.via AND earlier.mirror = sent.mirror AND earlier.place < sent.place
   AND earlier.not_before > coalesce(sent.not_before, '-infinity');
 
 -- A person's word.

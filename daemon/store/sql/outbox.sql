@@ -1,6 +1,6 @@
 -- Take pending messages for a while: those whose time has come, in the order they were written. One waits for every
--- earlier one to the same contact about the same problem, so that a begin precedes its end; but not for one that another
--- channel could not deliver for so long that the next one is asked as well.
+-- earlier one to the same contact about the same problem by the same channel, so that a begin precedes its end and a
+-- channel that is down keeps nothing back from one that is not.
 -- name: lease
 WITH moment AS MATERIALIZED (
     SELECT now_db, rule_time(now_db) AS now FROM (SELECT db_now() AS now_db) AS clock
@@ -12,9 +12,8 @@ WITH moment AS MATERIALIZED (
       AND NOT EXISTS (
           SELECT FROM dispatch AS earlier
           WHERE earlier.state = 'pending' AND earlier.problem = dispatch.problem
-            AND earlier.contact = dispatch.contact AND earlier.mirror = dispatch.mirror
-            AND earlier.place < dispatch.place
-            AND (earlier.via = dispatch.via OR earlier.tries < %(patience)s::integer))
+            AND earlier.contact = dispatch.contact AND earlier.via = dispatch.via AND earlier.mirror = dispatch.mirror
+            AND earlier.place < dispatch.place)
     ORDER BY dispatch.place, dispatch.id
     LIMIT %(limit)s::integer
     FOR UPDATE OF dispatch SKIP LOCKED
