@@ -153,15 +153,17 @@ class Client:
         url: str | Callable[[], str],
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        final: Callable[[Response], bool] = lambda answer: False,
     ) -> Response | Failed:
         """Ask, within the shared rate, up to three times if what went wrong may pass; raises only when cancelled.
 
-        A ``url`` that is signed with the time is a function: it is made anew for each try.
+        A ``url`` that is signed with the time is a function: it is made anew for each try. ``final``: answers by which a
+        system asks to be left alone, so that trying again at once makes it worse.
         """
         trying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_TRIES),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            retry=tenacity.retry_if_result(_may_pass),
+            retry=tenacity.retry_if_result(lambda said: _may_pass(said) and not (isinstance(said, Response) and final(said))),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
             sleep=self._tools.clock.sleep,
         )

@@ -639,7 +639,8 @@ class Bitrix24Connector:
         """One batch, and the pace that follows from its answer; none while the portal wants to be left alone."""
         if resting := self._rests():
             return resting
-        answer = await self._client.read("deals", "POST", self._url("batch"), _JSON, _dumped({"halt": 0, "cmd": commands}).encode())
+        body = _dumped({"halt": 0, "cmd": commands}).encode()
+        answer = await self._client.read("deals", "POST", self._url("batch"), _JSON, body, lambda said: _code(said.body) in _LEFT_ALONE)
         batch = opened(answer)
         self._memory.pace = self._memory.pace.after(batch, len(commands), self._tools.database_now())
         if isinstance(answer, Response):
