@@ -113,7 +113,8 @@ class Standing:
 
     ``busy`` maps an object to the moment until which an attempt on it by *another incident* is in flight or settling.
     ``calls`` are the times of this rule's calls in the last hour, oldest first. ``unfinished``: cycles before this one that
-    did not come to their end (law 18). ``owner`` and ``severity`` (its rank) are those of the active version, or of the last one.
+    did not come to their end (law 18). ``foreign``: keys of live incidents that only newer code can read; their subjects are left
+    alone (law 17). ``owner`` and ``severity`` (its rank) are those of the active version, or of the last one.
     """
 
     rule: str
@@ -121,6 +122,7 @@ class Standing:
     state: RuleState = RuleState()
     scan_due: bool = False
     incidents: tuple[Incident, ...] = ()
+    foreign: frozenset[str] = frozenset()
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     directives: tuple[Directive, ...] = ()

@@ -123,7 +123,7 @@ class Engine:
         rule = self._rules[name]
         now, standing = await self._standing(name)
         found = await self.look_once(name, limit)
-        known = {incident.key for incident in standing.incidents}
+        known = {incident.key for incident in standing.incidents} | standing.foreign
         fresh = [seen for seen in found.sightings if seen.verdict is Verdict.BROKEN and seen.key not in known]
         previous = await self._store.previous(name, [seen.key for seen in fresh])
         new = [opened(rule, seen, previous.get(seen.key), f"new-{number}") for number, seen in enumerate(fresh, 1)]

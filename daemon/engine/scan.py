@@ -57,7 +57,7 @@ async def scan(
     """One slice of the rule's scan: when the next is due (rule time), and all incidents as they are stored now."""
     began = desk.earliest()  # when it is due again counts from here; only sightings are dated back by a lag
     until = desk.clock.monotonic() + slice.total_seconds()
-    known = {incident.key for incident in incidents.values() if incident.live}
+    known = {incident.key for incident in incidents.values() if incident.live} | standing.foreign
     sweep = Sweep(dict(incidents), state, _going_on(rule, state) or _first(rule, desk, state, began), known)
     source, hold = desk.around.connectors[rule.detect.connector], not rule.detect.lookups
     asked = desk.looked_at(rule)

@@ -44,6 +44,9 @@ class Ledger:
                 return Standing(rule, now)
             attempts = readable(Attempt, _bodies(await session.rows(_SQL["open_attempts"], **about)))
             illnesses = readable(Illness, _bodies(await session.rows(_SQL["illnesses"])))
+            live = await session.rows(_SQL["live"], **about)
+            incidents = readable(Incident, _bodies(live))
+            ids = {incident.id for incident in incidents}
             return Standing(
                 rule=rule,
                 now=now,
@@ -52,8 +55,9 @@ class Ledger:
                 unfinished=own["unfinished"],
                 owner=own["owner"],
                 severity=own["severity"],
-                incidents=readable(Incident, _bodies(await session.rows(_SQL["live"], **about))),
-                attempts={attempt.incident: attempt for attempt in attempts},
+                incidents=incidents,
+                foreign=frozenset(row["key"] for row in live) - {one.key for one in incidents},
+                attempts={attempt.incident: attempt for attempt in attempts if attempt.incident in ids},
                 problems=readable(Problem, _bodies(await session.rows(_SQL["problems"], **about))),
                 directives=readable(Directive, _bodies(await session.rows(_SQL["directives"], **about))),
                 pauses=readable(Pause, _bodies(await session.rows(_PAUSES, **about))),

@@ -237,3 +237,23 @@ async def test_an_unknown_diagnosis_acts_on_nothing_until_its_timeout_and_then_i
     assert (stage.incident().why, stage.calls()) == (Why.DIAGNOSING, 0)
     await stage.wait(20)
     assert (stage.incident().cause, stage.calls()) == ("undiagnosed", 1)
+
+
+@pytest.mark.law("2.2")
+async def test_an_incident_that_only_newer_code_can_read_holds_up_nobody_else() -> None:
+    class Older(Wrapped):
+        async def standing(self, *asked: Any) -> Any:
+            known = await self.inner.standing(*asked)
+            foreign = frozenset(one.key for one in known.incidents if one.key == "N1")
+            return replace(known, foreign=foreign, incidents=tuple(one for one in known.incidents if one.key not in foreign))
+
+    stage = Stage(rule())
+    stage.plant("N1")
+    await stage.begin(1)
+    await stage.settle()
+    before = stage.incident("N1")
+    stage.engines = [stage.engine("older", Older(stage.store))]
+    stage.plant("N2", calls={"api.upload": "done"})
+    await stage.wait(60)
+    assert stage.incident("N2").resolution is Resolution.HEALED
+    assert stage.incidents("N1") == [before]

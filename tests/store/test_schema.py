@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from importlib.resources import files
 
@@ -90,15 +91,17 @@ async def test_rows_and_fields_of_newer_code_are_left_alone(postgres, make):
     """Law 17: what we cannot read is not in the standing, what we do not know stays in the row."""
     tenure = await postgres.running(make.rule())
     await postgres.store.commit(Change("r", (make.incident("k1"), make.incident("k2"))), tenure)
+    await postgres.store.admit([make.intent(replace(make.incident("k1"), version=1), tenure)], tenure, timedelta(seconds=1))
     with psycopg.connect(postgres.dsn) as connection:
         connection.execute("""UPDATE incident SET body = body || '{"verdict": "haunted"}' WHERE key = 'k1'""")
         connection.execute("""UPDATE incident SET body = body || '{"new_field": 7}' WHERE key = 'k2'""")
-    [known] = (await postgres.store.standing("r", postgres.now)).incidents
-    assert known.key == "k2"
+    standing = await postgres.store.standing("r", postgres.now)
+    [known] = standing.incidents
+    assert (known.key, standing.foreign, dict(standing.attempts)) == ("k2", {"k1"}, {})
     await postgres.store.commit(Change("r", (known,)), tenure)
     with psycopg.connect(postgres.dsn) as connection:
         found = connection.execute("SELECT key, version, body ->> 'new_field', body ->> 'verdict' FROM incident")
-        assert sorted(found) == [("k1", 1, None, "haunted"), ("k2", 2, "7", "broken")]
+        assert sorted(found) == [("k1", 2, None, "haunted"), ("k2", 2, "7", "broken")]
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://u:hunter2@h/db?nonsense=1", "host=h password=hunter2 oops"])

@@ -6,7 +6,7 @@ FROM rule WHERE name = %(rule)s::text;
 
 -- Its live incidents, oldest first.
 -- name: live
-SELECT body FROM incident WHERE rule = %(rule)s::text AND phase <> 'resolved' ORDER BY opened, id;
+SELECT key, body FROM incident WHERE rule = %(rule)s::text AND phase <> 'resolved' ORDER BY opened, id;
 
 -- Its open attempts, and those whose outcome came when its incident could no longer be written (law 16).
 -- name: open_attempts
