@@ -211,17 +211,15 @@ class MemoryStore(MemoryArchive):
         return busy
 
     def _tellings(self, rule: str, objects: Collection[str]) -> list[Telling]:
+        speaking = (row.version for row in self.tables.rules.values() if row.active and row.version.mode != "observe")
+        severity = {version.name: version.severity for version in speaking}
         told = {
-            Telling(one.object, one.rule, self._severity(one.rule), one.opened)
+            Telling(one.object, one.rule, severity[one.rule], one.opened)
             for one in self.tables.incidents.values()
-            if one.live and one.rule != rule and one.object in objects
+            if one.live and one.rule != rule and one.rule in severity and one.object in objects
             if one.phase in (Phase.ESCALATED, Phase.QUARANTINED) or one.levels
         }
         return sorted(told, key=lambda one: (one.object, one.rule, one.opened))
-
-    def _severity(self, rule: str) -> int:
-        row = self.tables.rules.get(rule)
-        return row.version.severity if row else 2
 
     def _calls(self, rule: str, now: datetime) -> tuple[datetime, ...]:
         counted = [

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import minutes, rule
+from builders import field, minutes, rule
 from laws.stage import Stage, Wrapped, person
 
 from daemon.domain.attempt import Outcome, Result
@@ -204,6 +204,20 @@ async def test_a_rule_that_was_blind_while_it_only_observed_is_told_when_it_may_
     await stage.begin(2)
     await stage.wait(10)
     assert stage.kinds() == ["blind"]
+
+
+@pytest.mark.law("13.3")
+async def test_a_rule_that_only_observes_speaks_for_no_other_on_its_object() -> None:
+    loud, low = (replace(QUIET, name=name, detect=replace(QUIET.detect, object=field("order"))) for name in "ab")
+    low = replace(low, detect=replace(low.detect, grace=minutes(90)))
+    stage = Stage(loud, low)
+    stage.plant("N1")
+    await stage.begin(1)
+    await stage.wait(60)
+    stage.rules["a"] = replace(loud, digest="d2", mode=Mode.OBSERVE)
+    await stage.begin(2)
+    await stage.wait(60)
+    assert [one.rule for one in stage.notices(NoticeKind.BEGIN)] == ["a", "b"]
 
 
 @pytest.mark.law("13.8")

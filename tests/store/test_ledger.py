@@ -385,6 +385,16 @@ async def test_a_rule_learns_what_others_are_telling_about_its_objects(bench, ma
     assert (await bench.store.standing("s", bench.now)).tellings == expected
 
 
+@pytest.mark.parametrize("mode", ["observe", "disabled", None])
+async def test_a_rule_that_tells_nobody_speaks_for_nobody(bench, make, mode):
+    tenure = await bench.running(make.rule())
+    await opened(bench, make, tenure, "k1", object="order-7", phase=Phase.ESCALATED, levels={"l1": bench.now})
+    await bench.store.activate([*([make.rule(digest="d2", mode=mode)] if mode else []), make.rule("s")], None)
+    other = await bench.store.take({"s": "d1"}, "beta", LEASE)
+    await opened(bench, make, other, "s7", rule="s", object="order-7")
+    assert (await bench.store.standing("s", bench.now)).tellings == ()
+
+
 async def test_standing_of_a_rule_that_nobody_knows_is_empty(bench):
     assert (await bench.store.standing("nobody", bench.now)).incidents == ()
 

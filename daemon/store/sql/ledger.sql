@@ -38,12 +38,13 @@ WHERE (attempt.result IS NULL OR attempt.settled > %(now)s::timestamptz)
   AND incident.rule = %(rule)s::text AND incident.phase <> 'resolved'
 GROUP BY incident.object;
 
--- Incidents of other rules on the same objects that people are being told of.
+-- Incidents of other rules on the same objects that people are being told of. A rule that is gone, disabled or only
+-- observes tells nobody, so it speaks for nobody.
 -- name: tellings
-SELECT DISTINCT other.object, other.rule, coalesce(rule.severity, 2) AS severity, other.opened
+SELECT DISTINCT other.object, other.rule, rule.severity, other.opened
 FROM incident AS other
 JOIN incident AS mine ON mine.object = other.object AND mine.rule <> other.rule
-LEFT JOIN rule ON rule.name = other.rule
+JOIN rule ON rule.name = other.rule AND rule.active AND rule.mode <> 'observe'
 WHERE mine.rule = %(rule)s::text AND mine.phase <> 'resolved' AND other.phase <> 'resolved'
   AND (other.phase IN ('escalated', 'quarantined') OR other.body -> 'levels' <> '{}')
 ORDER BY other.object, other.rule, other.opened;
