@@ -57,8 +57,8 @@ class Close:
 Decision: TypeAlias = Act | Wait | Escalate | Close
 
 
-def decide(rule: Rule, incident: Incident, flight: Attempt | None, told: bool, now: datetime) -> Decision:
-    """The decision for one incident. ``flight``: its attempt without an outcome; ``told``: a person was delivered a message about it."""
+def decide(rule: Rule, incident: Incident, flight: Attempt | None, now: datetime) -> Decision:
+    """The decision for one incident. ``flight``: its attempt without an outcome."""
     if flight is not None:
         return Wait(flight.ends_by, Why.SETTLING, detail="an attempt is on its way")
     match incident.verdict:
@@ -67,7 +67,7 @@ def decide(rule: Rule, incident: Incident, flight: Attempt | None, told: bool, n
         case Verdict.GONE:
             return _gone(incident)
         case Verdict.CLEAN:
-            return _clean(rule, incident, told, now)
+            return _clean(rule, incident, now)
     if incident.phase is Phase.PROVED:  # pragma: no mutate - sighted() reopens it; a stored one may still say so
         return Wait(now, Why.WAITING)
     return _broken(rule, incident, now)
@@ -80,21 +80,21 @@ def _gone(incident: Incident) -> Decision:
     return Close(Resolution.DISMISSED if incident.marks.dismissed_by else Resolution.GONE, why)
 
 
-def _clean(rule: Rule, incident: Incident, told: bool, now: datetime) -> Decision:
+def _clean(rule: Rule, incident: Incident, now: datetime) -> Decision:
     """Only a look later than the end of every attempt proves anything (law 9)."""
     last = last_end(incident)
     if last is not None and (incident.seen is None or incident.seen <= last):
         return Wait(now + rule.every / 5, Why.WAITING, detail="seen clean before the last attempt ended")
     if incident.phase is Phase.PROVED:
         return _follow_up(rule, incident, now)
-    return Close(credit(incident, told), Why.PROVED)
+    return Close(credit(incident), Why.PROVED)
 
 
-def credit(incident: Incident, told: bool) -> Resolution:
+def credit(incident: Incident) -> Resolution:
     """Whose healing it is (law 10): people's if one was told or claimed it, ours if an attempt may have done it, else its own."""
     if incident.marks.dismissed_by:
         return Resolution.DISMISSED
-    if told or incident.handled:
+    if incident.handled:
         return Resolution.HANDLED
     return Resolution.HEALED if incident.credit else Resolution.SELF_HEALED
 

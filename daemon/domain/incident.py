@@ -137,7 +137,8 @@ class Incident:
     """The durable life of one broken subject. ``seen`` dates the last look that was not unknown, ``last`` any look.
 
     ``level``: the highest level of ``escalate`` this subject has reached, by the level's identity → when (rule time).
-    ``credit``: an attempt of ours was ``done`` or ``unknown`` in this life. ``total`` counts attempts over all lives.
+    ``credit``: an attempt of ours was ``done`` or ``unknown`` in this life; ``handled``: a person was
+    delivered a message about it, or claimed it, in this life. ``total`` counts attempts over all lives.
     ``version`` is raised by every write; the store refuses a write that is not based on the stored one.
     """
 

@@ -491,14 +491,13 @@ def _ahead(desk: _Desk, episode: _Episode) -> tuple[datetime, str] | None:
     return when, contact.title if contact else level.to
 
 
-def was_told(rule: Rule, incident: Incident, problems: Sequence[Problem]) -> bool:
-    """Whether a person was delivered a message that speaks of this subject, in this life of it.
+def was_told(rule: Rule, incident: Incident, problems: Mapping[str, Problem]) -> bool:
+    """Whether a person was delivered a message that speaks of this subject, in this life of it. ``problems``: by their ids.
 
     One that joined an episode silently, after its last message, was not told; one whom a later message of a delivered
-    episode names counts as told.
+    episode names counts as told. It is asked of the subject as it stood before a look: a new cause is another problem.
     """
-    known = {one.id: one for one in problems}
-    desk = _Desk(rule, {}, known, (), incident.since, Words(), False, {})
+    desk = _Desk(rule, {}, problems, (), incident.since, Words(), False, {})
     for id, joined in incident.levels.items():
         problem = desk.problem(desk.level(id), incident)
         if problem.delivered is not None and joined <= max(problem.delivered, problem.last or problem.delivered):

@@ -26,7 +26,7 @@ from daemon.domain.incident import (
     stopped_by_illness,
     waiting,
 )
-from daemon.domain.notice import Dispatch, Notice, fault_notice, guard_notice, route, tell, was_told
+from daemon.domain.notice import Dispatch, Notice, Problem, fault_notice, guard_notice, route, tell, was_told
 from daemon.domain.rule import Contact, Mode, ResolveOn, Rule, Step
 from daemon.domain.sight import Sighting, Verdict
 from daemon.domain.standing import Held, Standing
@@ -80,7 +80,9 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
     before = {incident.id: incident for incident in standing.incidents}
     ended = {id: attempt for id, attempt in standing.attempts.items() if attempt.outcome}
     crashed = {id: lost(attempt) for id, attempt in standing.attempts.items() if not attempt.outcome and attempt.ends_by <= now}
+    problems = {problem.id: problem for problem in standing.problems}
     incidents = _prepared(rule, before, {**ended, **crashed}, standing, now)
+    incidents |= {id: replace(one, handled=True) for id, one in incidents.items() if was_told(rule, one, problems)}
     closed = tuple(settling(attempt, incidents[id]) for id, attempt in crashed.items())
     incidents |= {id: sighted(rule, incidents[id], sighting) for id, sighting in seen.items()}
     was = standing.state.held
@@ -104,7 +106,7 @@ def propose(rule: Rule, standing: Standing, seen: Mapping[str, Sighting], around
         rule, around.contacts, tuple(incidents.values()), standing.problems, standing.tellings, now, around.words,
         held=held is not None, requests=requests,
     )  # fmt: skip
-    incidents = {id: _after_telling(rule, one, told.levels.get(id), standing, now) for id, one in incidents.items()}
+    incidents = {id: _after_telling(rule, one, told.levels.get(id), problems, now) for id, one in incidents.items()}
     notices = (*told.notices, *news(rule, was, held, faults, around.words, now))
     change = Change(
         rule=rule.name,
@@ -158,8 +160,7 @@ def resolve(rule: Rule, incident: Incident, standing: Standing, used: int, aroun
     faults: list[str] = []
     flight = standing.attempts.get(incident.id)
     for _ in range(len(rule.ladder) + len(rule.on_resolved) + 2):
-        told = was_told(rule, incident, standing.problems)
-        wanted = decide(rule, incident, flight, told, now)
+        wanted = decide(rule, incident, flight, now)
         decision = guarded(rule, incident, wanted, standing, used, now)
         if isinstance(wanted, Act) and isinstance(decision, Wait) and decision.why is Why.CONNECTOR_ILL:
             incident = stopped_by_illness(incident, wanted.step, now)
@@ -250,12 +251,12 @@ def _unfinished(rule: Rule, incident: Incident, decision: Decision) -> list[str]
 
 
 def _after_telling(
-    rule: Rule, incident: Incident, levels: Mapping[str, datetime] | None, standing: Standing, now: datetime
+    rule: Rule, incident: Incident, levels: Mapping[str, datetime] | None, problems: Mapping[str, Problem], now: datetime
 ) -> Incident:
     """With the levels it has reached; an event that only had to be told ends by that (``resolve_on: delivery``)."""
     if levels is not None:
         incident = replace(incident, levels=levels)
-    done = rule.resolve_on is ResolveOn.DELIVERY and incident.live and was_told(rule, incident, standing.problems)
+    done = rule.resolve_on is ResolveOn.DELIVERY and incident.live and was_told(rule, incident, problems)
     if done and incident.phase in (Phase.ESCALATED, Phase.QUARANTINED):
         return replace(incident, phase=Phase.RESOLVED, resolution=Resolution.TOLD, why=Why.TOLD, ended=now, due=None)
     return incident

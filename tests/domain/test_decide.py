@@ -44,7 +44,6 @@ class Row:
     rule: Rule = PLAIN
     now: object = GRACED
     flight: object = None
-    told: bool = False
 
 
 TABLE = [
@@ -76,7 +75,7 @@ TABLE = [
         seen(GRACED, verdict=Verdict.CLEAN, steps={"upload": state(result=Result.REFUSED, at=at(18))}),
         Close(Resolution.SELF_HEALED, Why.PROVED),
     ),
-    Row("clean after a person was told is handled", seen(GRACED, verdict=Verdict.CLEAN, credit=True), Close(Resolution.HANDLED, Why.PROVED), told=True),
+    Row("clean after a person was told is handled", seen(GRACED, verdict=Verdict.CLEAN, credit=True, handled=True), Close(Resolution.HANDLED, Why.PROVED)),
     Row("clean after a claim is handled", seen(GRACED, verdict=Verdict.CLEAN, credit=True, handled=True), Close(Resolution.HANDLED, Why.PROVED)),
     Row(
         "clean under a dismissal is dismissed",
@@ -278,7 +277,7 @@ TABLE = [
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.says)
 def test_decision(row: Row) -> None:
-    assert decide(row.rule, row.incident, row.flight, row.told, row.now) == row.expect
+    assert decide(row.rule, row.incident, row.flight, row.now) == row.expect
 
 
 def concluded(result: Result, step: Step = UPLOAD, reason: str = "", before: Incident | None = None) -> Incident:
@@ -371,7 +370,7 @@ def test_a_follow_up_gives_no_credit() -> None:
 
 def test_a_step_given_up_is_passed() -> None:
     stopped = given_up(seen(GRACED), UPLOAD, "argument id: is null", GRACED)
-    assert decide(rule(), stopped, None, False, GRACED) == Escalate(Why.LADDER_SPENT)
+    assert decide(rule(), stopped, None, GRACED) == Escalate(Why.LADDER_SPENT)
 
 
 def test_an_older_look_changes_nothing() -> None:
@@ -445,21 +444,21 @@ def test_a_claim_stops_acts_and_counts_as_handled_even_after_its_release() -> No
 def test_retry_gives_a_spent_ladder_one_more_attempt_of_its_last_call() -> None:
     spent = seen(at(40), phase=Phase.ESCALATED, total=3, steps={"upload": state(tries=3, result=Result.DONE, at=at(30), settle_until=at(35))})
     again = obeyed(rule(), spent, said(DirectiveKind.RETRY), at(40))
-    assert decide(rule(), again, None, False, at(40)) == Act(UPLOAD, 3)
+    assert decide(rule(), again, None, at(40)) == Act(UPLOAD, 3)
     after = recorded(begun(again, UPLOAD, at(40)), UPLOAD, attempt(Result.DONE, at(41)), None)
-    assert decide(rule(), replace(after, seen=at(50), last=at(50)), None, False, at(50)) == Escalate(Why.LADDER_SPENT)
+    assert decide(rule(), replace(after, seen=at(50), last=at(50)), None, at(50)) == Escalate(Why.LADDER_SPENT)
 
 
 def test_retry_after_the_second_relapse_is_obeyed() -> None:
     spent = seen(at(40), phase=Phase.ESCALATED, relapses=2, relapse_at=at(20), steps={"upload": state(tries=1)})
-    assert decide(rule(), obeyed(rule(), spent, said(DirectiveKind.RETRY), at(40)), None, False, at(40)) == Act(UPLOAD, 2)
+    assert decide(rule(), obeyed(rule(), spent, said(DirectiveKind.RETRY), at(40)), None, at(40)) == Act(UPLOAD, 2)
 
 
 def test_retry_stays_within_the_lifetime_cap() -> None:
     spent = seen(at(40), phase=Phase.QUARANTINED, total=10, steps={"upload": state(tries=3)})
-    assert decide(rule(), obeyed(rule(), spent, said(DirectiveKind.RETRY), at(40)), None, False, at(40)) == Escalate(Why.QUARANTINED, quarantine=True)
+    assert decide(rule(), obeyed(rule(), spent, said(DirectiveKind.RETRY), at(40)), None, at(40)) == Escalate(Why.QUARANTINED, quarantine=True)
 
 
 def test_retry_skips_a_backoff() -> None:
     waiting = seen(at(40), steps={"upload": state(laters=3, result=Result.LATER, at=at(39), retry_at=at(60))})
-    assert decide(rule(), obeyed(rule(), waiting, said(DirectiveKind.RETRY), at(40)), None, False, at(40)) == Act(UPLOAD, 1)
+    assert decide(rule(), obeyed(rule(), waiting, said(DirectiveKind.RETRY), at(40)), None, at(40)) == Act(UPLOAD, 1)

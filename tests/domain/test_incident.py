@@ -265,7 +265,7 @@ def test_who_breaks_again_before_its_follow_ups_ended_begins_anew_like_any_relap
     assert (again.phase, again.relapses, again.since, again.levels) == (Phase.OPEN, 1, at(40), {})
     assert (again.marks, again.handled) == (Marks(), False), "a claim holds until the subject is seen well"
     assert (again.cause, again.undiagnosed_since) == (None, at(40)), "the diagnosis has its whole time again"
-    assert decide(diagnosing, again, None, False, at(41)) == Wait(at(55), Why.GRACE)
+    assert decide(diagnosing, again, None, at(41)) == Wait(at(55), Why.GRACE)
     assert sighted(rule(), well, sight(Verdict.BROKEN, at(40), since=at(35))).since == at(35)
 
 

@@ -35,7 +35,6 @@ class Life(RuleBasedStateMachine):
         self.flight = None
         self.acting: Act | None = None
         self.arrived: list[tuple[str, Result]] = []
-        self.told = False
         self.retries = 0
         self.wanted: object = None
 
@@ -54,10 +53,11 @@ class Life(RuleBasedStateMachine):
         when = self.now - timedelta(seconds=90 if late else 0)
         before = self.incident
         self.incident = sighted(self.rule, self.incident, sight(verdict, when, reason="absent" if verdict is Verdict.GONE else ""))
-        decision = decide(self.rule, self.incident, None, self.told, self.now)
+        decision = decide(self.rule, self.incident, None, self.now)
         self.checks(before, decision)
         self.incident = applied(self.rule, self.incident, decision, self.now)
-        self.told = self.told or self.incident.phase is Phase.ESCALATED
+        if self.incident.phase is Phase.ESCALATED:
+            self.incident = replace(self.incident, handled=True)
         if isinstance(decision, Act):
             self.acting = decision
             self.incident = begun(self.incident, decision.step, self.now)
@@ -105,7 +105,7 @@ class Life(RuleBasedStateMachine):
         if again.relapses == 0:
             self.arrived.clear()
             self.retries = 0
-        self.incident, self.told = again, False
+        self.incident = again
         self.arrived = [one for one in self.arrived if again.relapses]
 
     @invariant()

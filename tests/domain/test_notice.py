@@ -470,7 +470,7 @@ def test_who_was_told_already_is_not_taken_back_by_another_rule() -> None:
 def test_told_means_that_a_message_about_it_arrived(
     sentence: str, levels: dict[str, datetime], changes: dict[str, Any], told: bool
 ) -> None:
-    assert was_told(rule(), stuck(levels=levels), [problem(**changes)]) is told, sentence
+    assert was_told(rule(), stuck(levels=levels), {"stuck/team": problem(**changes)}) is told, sentence
 
 
 # The words

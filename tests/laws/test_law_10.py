@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import UPLOAD, Expression, minutes, rule
+from builders import UPLOAD, Expression, clause, minutes, rule
 from laws.stage import Stage, Wrapped, wrapping
 
 from daemon.domain.directive import DirectiveKind
 from daemon.domain.incident import Phase, Resolution
 from daemon.domain.notice import NoticeKind
-from daemon.domain.rule import Delivery, Step
+from daemon.domain.rule import Cause, Delivery, Diagnose, Step
 
 COMMENT = Step(id="comment", connector="api", call="comment", args=UPLOAD.args, attempts=2, delivery=Delivery.AT_MOST_ONCE)
 FOLLOWED = rule(on_resolved=(COMMENT,))
@@ -71,6 +71,20 @@ async def test_a_claim_before_makes_it_handled() -> None:
     stage.set("N1", bad=False)
     await stage.wait(30)
     assert stage.incident().resolution is Resolution.HANDLED
+
+
+@pytest.mark.law("10.3")
+async def test_who_was_told_before_its_cause_changed_was_told() -> None:
+    known = Cause(Expression(lambda scope: scope["deal"]), clause(lambda scope: True))
+    stage = Stage(rule(diagnose=Diagnose((), (known,))))
+    stage.plant("N1", deal="region", calls={"api.upload": ["refused", "done"]})
+    await stage.begin(1)
+    await stage.wait(20)
+    assert [one.group for one in stage.notices(NoticeKind.BEGIN)] == ["region"]
+    stage.set("N1", deal="city")
+    await stage.say(DirectiveKind.RETRY)
+    await stage.wait(30)
+    assert (stage.incident().cause, stage.incident().resolution, stage.calls()) == ("city", Resolution.HANDLED, 2)
 
 
 @pytest.mark.law("10.3")
