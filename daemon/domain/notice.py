@@ -176,9 +176,11 @@ def tell(
     """
     if rule.mode in (Mode.OBSERVE, Mode.DISABLED):
         return Told()
-    desk = _Desk(rule, contacts, {one.id: one for one in problems}, tuple(tellings), now, words, held, requests or {})
+    desk = _Desk(rule, contacts, {one.id: one for one in problems}, _by_object(tellings), now, words, held, requests or {})
     standings = [_stand(desk, incident) for incident in incidents]
-    episodes = [_episode(desk, problem, standings) for problem in _problems(desk, standings)]
+    spoken_of = _problems(desk, standings)
+    subjects = _subjects(desk, spoken_of, standings)
+    episodes = [_episode(desk, problem, subjects.get((problem.level, problem.id), [])) for problem in spoken_of]
     dues = [
         *(when for standing in standings for when, _ in standing.ahead),
         *(when for episode in episodes if (when := _reminder(desk, episode.after, episode.level)) is not None),
@@ -193,12 +195,12 @@ def tell(
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """All that telling reads beside the incident or the problem in hand."""
+    """All that telling reads beside the incident or the problem in hand. ``tellings``: what other rules tell, by object."""
 
     rule: Rule
     contacts: Mapping[str, Contact]
     problems: Mapping[str, Problem]
-    tellings: tuple[Telling, ...]
+    tellings: Mapping[str, Sequence[Telling]]
     now: datetime
     words: Words
     held: bool
@@ -242,6 +244,13 @@ class _Episode:
     left: tuple[Incident, ...] = ()
 
 
+def _by_object(tellings: Sequence[Telling]) -> Mapping[str, Sequence[Telling]]:
+    found: dict[str, list[Telling]] = {}
+    for telling in tellings:
+        found.setdefault(telling.object, []).append(telling)
+    return found
+
+
 def _needs_person(incident: Incident) -> bool:
     return incident.phase in (Phase.ESCALATED, Phase.QUARANTINED, Phase.PARKED)
 
@@ -254,7 +263,7 @@ def _silenced(incident: Incident, now: datetime) -> bool:
 def _spoken_for(desk: _Desk, incident: Incident) -> bool:
     """Whether another rule tells of the same object already, and before us: higher severity, then older (``detect.object``)."""
     own = (desk.rule.severity.rank, incident.opened, desk.rule.name)
-    return any(telling.object == incident.object and (telling.severity, telling.opened, telling.rule) < own for telling in desk.tellings)
+    return any((telling.severity, telling.opened, telling.rule) < own for telling in desk.tellings.get(incident.object, ()))
 
 
 def _stand(desk: _Desk, incident: Incident) -> _Standing:
@@ -330,10 +339,18 @@ def _problems(desk: _Desk, standings: Sequence[_Standing]) -> tuple[Problem, ...
     return tuple(found[id] for id in sorted(found))
 
 
-def _episode(desk: _Desk, problem: Problem, standings: Sequence[_Standing]) -> _Episode:
-    """What is to be said about one problem, if anything."""
+def _subjects(desk: _Desk, problems: Sequence[Problem], standings: Sequence[_Standing]) -> Mapping[tuple[str, str], Sequence[_Standing]]:
+    """Who belongs to which problem, by level and id: each subject is asked once per level, however many problems there are."""
+    found: dict[tuple[str, str], list[_Standing]] = {}
+    for level in sorted({problem.level for problem in problems}):
+        for one in standings:
+            found.setdefault((level, desk.problem(desk.level(level), one.incident).id), []).append(one)
+    return found
+
+
+def _episode(desk: _Desk, problem: Problem, mine: Sequence[_Standing]) -> _Episode:
+    """What is to be said about one problem, if anything. ``mine``: its subjects."""
     level = desk.level(problem.level)
-    mine = [one for one in standings if desk.problem(level, one.incident).id == problem.id]
     told = [one for one in mine if level.id in one.reached]
     spoken = [one for one in told if level.id in one.near or not (desk.held or _silenced(one.incident, desk.now))]
     kind = _kind(desk, problem, level, told, spoken)
@@ -469,7 +486,7 @@ def _matter(desk: _Desk, episode: _Episode, before: Problem) -> Matter:
         before=0 if begins else before.told,
         begun=episode.after.begun,
         ahead=_ahead(desk, episode),
-        others=tuple(sorted({one.rule for one in desk.tellings if one.object in objects and one.rule != desk.rule.name})),
+        others=tuple(sorted({one.rule for object in objects for one in desk.tellings.get(object, ()) if one.rule != desk.rule.name})),
         held=desk.held,
         requests=desk.requests,
     )
@@ -497,7 +514,7 @@ def was_told(rule: Rule, incident: Incident, problems: Mapping[str, Problem]) ->
     One that joined an episode silently, after its last message, was not told; one whom a later message of a delivered
     episode names counts as told. It is asked of the subject as it stood before a look: a new cause is another problem.
     """
-    desk = _Desk(rule, {}, problems, (), incident.since, Words(), False, {})
+    desk = _Desk(rule, {}, problems, {}, incident.since, Words(), False, {})
     for id, joined in incident.levels.items():
         problem = desk.problem(desk.level(id), incident)
         if problem.delivered is not None and joined <= max(problem.delivered, problem.last or problem.delivered):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -452,6 +453,30 @@ def test_another_rule_never_speaks_for_a_deadline() -> None:
 def test_who_was_told_already_is_not_taken_back_by_another_rule() -> None:
     other = Telling("order/N1", "other", 0, T0)
     assert say([stuck(levels=KNOWN)], at(5), [problem()], tellings=[other]) == Told()
+
+
+def steps_of_telling(count: int) -> int:
+    """How many functions are called to tell of so many subjects, each a problem of its own that another rule knows too."""
+    subjects = [stuck(id=f"i{n}", key=f"N{n}", object=f"o{n}") for n in range(count)]
+    others = [Telling(f"o{n}", "milder", 2, T0) for n in range(count)]
+    known = [problem(id=f"stuck/team/N{n}", group=f"N{n}") for n in range(0, count, 2)]
+    called = 0
+
+    def count_calls(frame: object, event: str, arg: object) -> None:
+        nonlocal called
+        called += event == "call"
+
+    sys.setprofile(count_calls)
+    try:
+        told = tell(rule(escalate=(Level("team", "team", group_by=GroupBy.SUBJECT),)), PEOPLE, subjects, known, others, at(5), Words("en"))
+    finally:
+        sys.setprofile(None)
+    assert len(told.notices) >= count / 2
+    return called
+
+
+def test_telling_of_twice_as_many_subjects_takes_twice_the_steps() -> None:
+    assert steps_of_telling(200) < 2.5 * steps_of_telling(100)
 
 
 # Whether a person knows
