@@ -170,14 +170,15 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
     seen = await visit(rule, incidents, desk.around.connectors, at, desk.earliest(), fresh=True)
     now = desk.earliest()
     wanted: list[Resolved] = []
+    faults: list[tuple[Incident, str]] = []
     for incident in incidents:
         one = resolve(rule, sighted(rule, incident, seen[incident.id]), standing, used + len(wanted), desk.around, now)
-        if rule.mode is not Mode.OBSERVE:
-            ledger.notices += news(rule, None, None, [(one.incident, fault) for fault in one.faults], desk.around.words, now)
+        faults += [(one.incident, fault) for fault in one.faults]
         if one.request is None:
             ledger.put(one.incident)
         else:
             wanted.append(one)
+    ledger.notices += news(rule, None, None, faults, desk.around.words, now)
     intents = [_intent(desk, rule, one) for one in wanted]
     if ledger.unwritten:
         await _flush(desk, rule, ledger)

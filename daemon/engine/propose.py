@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -271,8 +271,17 @@ def news(
     known = was if was is not None and was.told else None
     tripped = held or known
     guard = (guard_notice(rule, tripped, held is not None, now, words),) if tripped and (known is None or held is None) else ()
-    said = (words.say("fault", key=incident.key, fault=fault) for incident, fault in faults)
-    return (*guard, *(fault_notice(rule, sentence, now, words) for sentence in said))
+    return (*guard, *(fault_notice(rule, said, now, words) for said in _said(faults, words)))
+
+
+def _said(faults: Sequence[tuple[Incident, str]], words: Words) -> Iterator[str]:
+    """One message per fault, however many subjects met it: one mistake of a rule is one message."""
+    keys: dict[str, list[str]] = {}
+    for incident, fault in faults:
+        keys.setdefault(fault, []).append(incident.key)
+    for fault, met in keys.items():
+        said = words.say("fault", key=met[0] if len(met) == 1 else words.subjects(len(met)), fault=fault)
+        yield said if len(met) == 1 else f"{said}\n{words.lines(met)}"
 
 
 def routed(notices: Iterable[Notice], around: Surroundings, now: datetime) -> tuple[Dispatch, ...]:
