@@ -39,6 +39,19 @@ def test_plan_prints_the_very_request_and_sends_and_writes_nothing(orderheal: Or
     assert (written(shop), shop.asked) == (0, [])
 
 
+def test_on_pause_the_list_names_what_would_be_called_and_what_is_claimed_then_is_not(orderheal: Orderheal, shop: Shop) -> None:
+    """How a restored backup is gone through: a plan says no more than the pause."""
+    orderheal("pause", "--all", "--reason", "restored from a backup")
+    orderheal("heal")
+    assert [planned["move"] for planned in orderheal("plan", "not-sent", "--json").json["not-sent"]["planned"]] == ["wait"]
+    (waiting,) = orderheal("incidents", "list", "--json").json
+    assert (waiting["key"], waiting["why"]) == ("OZ-1", "paused")
+    assert orderheal("incidents", "claim", waiting["id"]).code == 0
+    assert orderheal("resume", "--all").code == 0
+    orderheal("heal")
+    assert shop.asked == []
+
+
 def test_plan_shows_a_command_without_credentials(orderheal: Orderheal) -> None:
     said = orderheal("plan")
     command = next(line.strip() for line in said.out.splitlines() if line.strip().startswith("curl"))
