@@ -40,10 +40,11 @@ class Ledger:
         about: dict[str, Any] = {"rule": rule, "now": now}
         async with self._pool.snapshot() as session:
             own = await session.row(_SQL["rule"], **about)
-            if own is None:
-                return Standing(rule, now)
-            attempts = readable(Attempt, _bodies(await session.rows(_SQL["open_attempts"], **about)))
+            pauses = readable(Pause, _bodies(await session.rows(_PAUSES, **about)))
             illnesses = readable(Illness, _bodies(await session.rows(_SQL["illnesses"])))
+            if own is None:  # never activated; what holds for all holds for it
+                return Standing(rule, now, pauses=pauses, illnesses={illness.connector: illness for illness in illnesses})
+            attempts = readable(Attempt, _bodies(await session.rows(_SQL["open_attempts"], **about)))
             live = await session.rows(_SQL["live"], **about)
             incidents = readable(Incident, _bodies(live))
             ids = {incident.id for incident in incidents}
@@ -60,7 +61,7 @@ class Ledger:
                 attempts={attempt.incident: attempt for attempt in attempts if attempt.incident in ids},
                 problems=readable(Problem, _bodies(await session.rows(_SQL["problems"], **about))),
                 directives=readable(Directive, _bodies(await session.rows(_SQL["directives"], **about))),
-                pauses=readable(Pause, _bodies(await session.rows(_PAUSES, **about))),
+                pauses=pauses,
                 illnesses={illness.connector: illness for illness in illnesses},
                 busy={row["object"]: row["until"] for row in await session.rows(_SQL["busy_objects"], **about)},
                 tellings=tuple(Telling(**row) for row in await session.rows(_SQL["tellings"], **about)),

@@ -151,7 +151,7 @@ class MemoryStore(MemoryArchive):
         """See ``Store.standing``."""
         row = self.tables.rules.get(rule)
         if row is None:
-            return Standing(rule, now)
+            return Standing(rule, now, pauses=tuple(self._running(rule, now)), illnesses=dict(sorted(self.tables.illnesses.items())))
         live = tuple(self._live(rule))
         held = row.until_db is not None and row.until_db > self._now_db()
         flights = {one.flight for one in live}

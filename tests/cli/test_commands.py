@@ -52,6 +52,12 @@ def test_on_pause_the_list_names_what_would_be_called_and_what_is_claimed_then_i
     assert shop.asked == []
 
 
+def test_a_pause_from_before_the_first_start_shows_in_the_plan(orderheal: Orderheal) -> None:
+    orderheal("pause", "--all", "--reason", "an empty store after a loss")
+    (planned,) = orderheal("plan", "not-sent", "--json").json["not-sent"]["planned"]
+    assert (planned["move"], planned["why"]) == ("wait", "paused")
+
+
 def test_plan_shows_a_command_without_credentials(orderheal: Orderheal) -> None:
     said = orderheal("plan")
     command = next(line.strip() for line in said.out.splitlines() if line.strip().startswith("curl"))
