@@ -30,6 +30,7 @@ from daemon.kinds import Kind, Tools, discover
 from daemon.language import places
 from daemon.language.document import Defaults, Override
 from daemon.language.hours import parse_hours
+from daemon.language.lint import reserved
 from daemon.language.mistake import Mistake, Mistakes
 from daemon.language.places import Loaded, Node, near
 from daemon.language.vocabulary import CauseText, Vocabulary, classifier
@@ -158,7 +159,9 @@ class CurrencySettings(Settings):
     """For ranking and totals only; metrics stay per currency."""
 
     base: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code that totals are given in.")
-    rates: dict[str, float] = Field({}, description="Worth of one unit of a currency in the base currency.")
+    rates: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="Worth of one unit of a currency in the base currency."
+    )
 
 
 class CauseSettings(Settings):
@@ -427,7 +430,19 @@ class _Loading:
         self._check_inherited(settings, name)
         lint = kind.lint(name, settings, lambda below: self._loaded.place((*path, *below)))
         self._mistakes += lint
-        return None if self._counting(lint) else Declared(kind, settings, kind.shape(settings))
+        if self._counting(lint):
+            return None
+        shape = kind.shape(settings)
+        self._check_fields(shape, path)
+        return Declared(kind, settings, shape)
+
+    def _check_fields(self, shape: Shape, path: places.Path) -> None:
+        """A field declared here that a condition could not read, or would mistake for something of the engine's own."""
+        for records, declared in shape.records.items():
+            for name in declared.fields:
+                there = (*path, "records", records, "fields", name)
+                if self._loaded.node(there) and (why := reserved(name)):
+                    self._wrong(there, why, key=True)
 
     def _contact(self, name: str, document: Document | None) -> Contact | None:
         path = ("contacts", name)
@@ -480,6 +495,11 @@ class _Loading:
     # --- cross-checks --------------------------------------------------------------------------------------------
 
     def _check_document(self, document: Document) -> None:
+        name = document.environment
+        if name != "production" and name.casefold().startswith("prod"):  # its guard against the embedded database would be off
+            self._wrong(
+                ("environment",), f'environment: "{name}" is not "production"; write "production", or the name of another environment'
+            )
         if document.environment == "production" and document.store.url is None:
             self._wrong(
                 ("store", "url"),
@@ -554,7 +574,7 @@ class _Loading:
                 what = ".".join(map(str, path))
                 self._mistakes.append(
                     Mistake.at(
-                        url.place,
+                        self._own.key_place(("connectors", name, "url")),
                         f'"{name}" inherits the secret {what} together with another url; give it its own {what}',
                     )
                 )
@@ -655,6 +675,7 @@ def _texts(value: object) -> Iterator[str]:
 
 # --- ${env:NAME} and ${file:PATH} --------------------------------------------------------------------------------
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STAND_IN = "left-out-offline"
 """No word of a message: it is taken for a secret, and those are hidden wherever they occur."""
 
@@ -722,6 +743,8 @@ class _Filling:
 
     def _value(self, source: str | None, name: str, place: Place) -> str:
         if source == "env":
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f'"{name}" is no name of an environment variable')
             if name not in self._env:
                 raise _Missing(f"environment variable {name} is not set")
             value = self._env[name]

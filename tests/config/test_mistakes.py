@@ -14,11 +14,15 @@ from tests.config.conftest import BASE, ENV, Load
 # What stands in the file · what is written instead, § where the mistake stands · what is said
 ROWS: list[tuple[str, str, str]] = [
     ("environment: production", "environment: §[]", "must be text"),
+    ("environment: production", "environment: §prod", 'write "production", or the name of another environment'),
+    ("environment: production", "environment: §Production", 'write "production", or the name of another environment'),
     ("environment: production", "§enviroment: production", 'unknown key "enviroment", did you mean "environment"?'),
     ("timezone: Europe/Moscow\nlanguage", "timezone: §Europe/Moskow\nlanguage", "is no time zone"),
     ("language: ru\nstore", "language: §fr\nstore", "must be 'ru' or 'en'"),
     ('{url: "${env:DB}"}', '{url: "§${env:DBB}"}', "environment variable DBB is not set"),
     ('{url: "${env:DB}"}', '{url: "§${file:nowhere}"}', "file nowhere cannot be read: No such file"),
+    ('{url: "${env:DB}"}', '{url: "§${env:}"}', '"" is no name of an environment variable'),
+    ('{url: "${env:DB}"}', '{url: "§${env:MY-DB}"}', '"MY-DB" is no name of an environment variable'),
     ('{url: "${env:DB}"}', '{url: "§${DB}"}', "${…} stands for ${env:NAME}"),
     ('{url: "${env:DB}"}', "{url: §[]}", "must be text"),
     ('{url: "${env:DB}"}', '{url: "${env:DB}", §dta: x}', 'did you mean "data"?'),
@@ -42,6 +46,10 @@ ROWS: list[tuple[str, str, str]] = [
     ("alerts: {via: telegram}", "alerts: {via: §shop-db}", "cannot tell a person anything"),
     ("base: RUB", "base: §rub", "must match"),
     ("KZT: 0.18", "KZT: §cheap", "must be a number"),
+    ("KZT: 0.18", "KZT: §-0.18", "must be more than 0"),
+    ("KZT: 0.18", "KZT: §.nan", "must be"),
+    ("{number: string,", "{number: string, §package: string,", '"package" is a word of CEL itself; take another name, such as "parcel"'),
+    ("{number: string,", "{number: string, §now: string,", '"now" is what the engine calls something of its own'),
     ("cause: address", "cause: §Address!", "must match"),
     ("""'text.matches("address")'""", """'text.match§("address")'""", "match"),
     ("""'text.matches("address")'""", """'§texte == "x"'""", "texte"),
@@ -64,7 +72,7 @@ ROWS: list[tuple[str, str, str]] = [
     ("{extends: shop, url", "{extends: §shopp, url", 'extends: "shopp" is not there, did you mean "shop"?'),
     ("{extends: shop, url", "{extends: §other, url", '"other" extends itself'),
     (
-        'url: "https://other.example", headers: {Authorization: "Bearer ${env:OTHER_TOKEN}"}', 'url: "§https://other.example"',
+        'url: "https://other.example", headers: {Authorization: "Bearer ${env:OTHER_TOKEN}"}', '§url: "https://other.example"',
         "inherits the secret headers.Authorization together with another url",
     ),
     ("number: {type: string", "number: {type: §text", "no type of a field"),
@@ -134,6 +142,14 @@ def test_a_mistake_is_one_line_at_its_place(old: str, new: str, said: str, load:
         place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
         lineno = {(mistake.line, mistake.column) for mistake in found}
         assert place in lineno, lines
+
+
+def test_a_secret_that_would_go_to_another_host_is_seen_offline_too(load: Load) -> None:
+    inheriting = BASE.replace(
+        'url: "https://other.example", headers: {Authorization: "Bearer ${env:OTHER_TOKEN}"}', 'url: "${env:OTHER_URL}"'
+    )
+    with pytest.raises(Mistakes, match=r"inherits the secret headers\.Authorization together with another url"):
+        load(inheriting, env={}, offline=True)
 
 
 def test_all_mistakes_of_all_sections_are_told_at_once(load: Load) -> None:
