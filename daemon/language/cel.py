@@ -653,7 +653,8 @@ def _compile_errors(message: str, source: _Source, names: Mapping[str, Kind]) ->
         text = re.sub(r"^[A-Z_]+: |\s*\[[A-Z_]+\]$", "", next(iter(message.splitlines()), "it is empty"))
         yield Mistake.at(source.at(0), f"not an expression: {text}")
     syntax = [error for error in found if "Syntax error" in error[2]]
-    for line, column, text in syntax[:1] or found:
+    first_hand = [error for error in found if "'*error*'" not in error[2]]  # the others follow from these
+    for line, column, text in syntax[:1] or first_hand or found:
         index = _index(source, int(line), int(column))
         yield Mistake.at(source.at(index), _worded(text.removesuffix(" [INVALID_ARGUMENT]"), names))
 

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -273,11 +273,19 @@ def resolve(text: str) -> Scalar:
 # --- syntax errors, and the line that would be right -------------------------------------------------------------
 
 
+_IN_WORDS: Final = {
+    "character '\\t' that cannot start": "a tab; YAML wants spaces here",
+    "expected <block end>": "this does not fit here; look at its indentation and at the quotes before it",
+}
+"""What the parser says of its own states → what the writer has to look for."""
+
+
 def _syntax(error: yaml.MarkedYAMLError, text: str, file: str) -> Mistake:
     marks = [mark for mark in (error.problem_mark, error.context_mark) if mark is not None]
     place = Place(file, marks[0].line + 1, marks[0].column + 1) if marks else Place(file, 1, 1)
     numbers = dict.fromkeys(line for mark in marks for line in (mark.line, mark.line - 1))
     problem = " ".join((error.problem or error.context or "this is no YAML").split())
+    problem = next((words for said, words in _IN_WORDS.items() if said in problem), problem)
     return Mistake.at(place, problem + _mended(text.splitlines(), numbers))
 
 

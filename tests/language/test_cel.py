@@ -268,6 +268,11 @@ def test_a_wrong_expression_is_refused_with_its_place(text: str, mistake: str) -
     assert mistake in refusal(text)
 
 
+@pytest.mark.parametrize("text", ["dealz.exists(d, d.id == 'x')", "deal.idd.more == 'x'", "dealz.map(d, d.id).size() == 1"])
+def test_a_wrong_name_is_one_mistake_wherever_it_stands(text: str) -> None:
+    assert len(refusal(text).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
