@@ -7,6 +7,7 @@ not be reached. Whatever goes wrong is one line with the remedy; a traceback is 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -51,7 +52,12 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="orderheal")
 def cli() -> None:
-    """Find business objects stuck between systems, remediate them, prove the healing, call a person when it cannot."""
+    """Find business objects stuck between systems, remediate them, prove the healing, call a person when it cannot.
+
+    Exit codes: 0 fine, 1 found something, 2 usage or configuration, 3 a system could not be reached.
+    """
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False
 
 
 def main(args: Sequence[str] | None = None) -> None:

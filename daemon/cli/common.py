@@ -128,7 +128,8 @@ class Asked:
         paths = self.config or (Path("config.yaml"),)
         missing = [path for path in paths if not path.is_file()]
         if missing:
-            raise Fault(f"{missing[0]}: there is no such file; name the configuration with --config")
+            what = "this is no file" if missing[0].exists() else "there is no such file"
+            raise Fault(f"{missing[0]}: {what}; name the configuration with --config")
         return paths
 
     def tell(self, answer: object, lines: Callable[[], Iterable[Line]], loaded: Loaded | None = None) -> None:

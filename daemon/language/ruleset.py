@@ -90,6 +90,8 @@ def _files(paths: Iterable[FilePath | str], mistakes: list[Mistake]) -> Iterator
             mistakes.append(Mistake(str(path), 1, 1, "no *.yaml in this folder, so there is no rule"))
         for file in found:
             try:
+                if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would wait for ever
+                    raise OSError(0, "this is no file")
                 yield file.read_text(encoding="utf-8"), str(file)
             except UnicodeDecodeError as error:
                 mistakes.append(Mistake(str(file), 1, 1, f"byte {error.start} is not UTF-8"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shlex
 import signal
 import subprocess
@@ -184,6 +185,27 @@ def test_a_reader_that_had_enough_is_no_finding() -> None:
     with open(writing, "wb") as unread:
         said = subprocess.run([sys.executable, "-m", "daemon", "rules", "schema"], stdout=unread, stderr=subprocess.PIPE, check=False)
     assert (said.returncode, said.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(("wish", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colours_unless_it_wants_none(wish: dict[str, str], coloured: bool) -> None:
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | wish
+    subprocess.run([sys.executable, "-m", "daemon", "rules", "check"], stdout=theirs, env=env, check=True)
+    os.close(theirs)
+    assert (b"\x1b[" in os.read(ours, 65536)) == coloured
+    os.close(ours)
+
+
+def test_a_folder_given_as_configuration_is_called_one(orderheal: Orderheal, shop: Shop) -> None:
+    said = orderheal("status", "--config", str(shop.folder))
+    assert (said.code, said.err) == (2, f"{shop.folder}: this is no file; name the configuration with --config\n")
+
+
+def test_a_pipe_among_the_rules_is_refused_and_not_waited_for(orderheal: Orderheal, shop: Shop) -> None:
+    os.mkfifo(shop.folder / "rules" / "pipe.yaml")
+    said = orderheal("rules", "check")
+    assert (said.code, "pipe.yaml:1:1: cannot be read: this is no file" in said.err) == (2, True)
 
 
 def test_who_interrupts_a_cycle_is_not_told_that_nothing_was_done(orderheal: Orderheal, shop: Shop) -> None:
