@@ -109,18 +109,25 @@ class Word:
     yes: bool
 
 
+def _lasting(kind: DirectiveKind) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """``--for``, of the words that last."""
+    if kind in (DirectiveKind.RELEASE, DirectiveKind.RETRY):
+        return lambda command: command
+    return click.option("--for", "length", type=SPAN, metavar="2h", help="For how long, in rule time; left out: until it ends.")
+
+
 def _spoken(kind: DirectiveKind, doing: str) -> Callable[..., int]:
     """The command of one kind of word: about several incidents, or all that a filter finds."""
 
     @click.argument("numbers", nargs=-1, type=WORDS, metavar="[ID]…")
     @_filtered
     @click.option("--reason", default="", help="Why; kept with the mark.")
-    @click.option("--for", "length", type=SPAN, metavar="2h", help="For how long, in rule time; left out: until it ends.")
+    @_lasting(kind)
     @click.option("--yes", is_flag=True, help="Do not ask.")
     @verb
     def command(
         asked: Asked, numbers: tuple[str, ...], rule: str | None, cause: str | None, older: timedelta | None,
-        limit: int | None, reason: str, length: timedelta | None, yes: bool,
+        limit: int | None, reason: str, yes: bool, length: timedelta | None = None,
     ) -> int:  # fmt: skip
         if not numbers and not (rule or cause or older):
             raise Fault(f"say which incidents to {kind}: their ids, or --rule, --cause, --older")

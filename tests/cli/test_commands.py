@@ -225,6 +225,7 @@ MISTAKES = {
     "two scopes": ("pause", "--all", "--rule", "not-sent", "--reason", "x"),
     "no scope": ("resume",),
     "a pause of no length, which is not one without an end": ("pause", "--all", "--for", "0s", "--reason", "x"),
+    "a length of what does not last": ("incidents", "retry", "--rule", "not-sent", "--for", "2h"),
     "a claim of no length": ("incidents", "claim", "x", "--for", "0s"),
     "a pause longer than time": ("pause", "--all", "--for", "99999999d", "--reason", "x"),
     "an age longer than time": ("incidents", "list", "--older", "99999999d"),
