@@ -7,7 +7,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from daemon.domain.attempt import Outcome, Result
 from daemon.domain.incident import Why
+from daemon.domain.notice import DeliveryState
 from daemon.domain.standing import Pause
 from daemon.engine.change import Change, Conclusion, Conflict, Fenced, GiveBack
 from daemon.store.postgres import PostgresStore
@@ -226,3 +228,19 @@ async def test_thousands_of_incidents_take_as_many_statements_as_ten(postgres, m
         counts.append(len(statements))
     assert len(standing.incidents) == 3010
     assert counts[0] == counts[1]
+
+
+async def test_a_delivery_and_a_commit_about_one_problem_do_not_wait_for_each_other(postgres, make):
+    tenure = await postgres.running(make.rule())
+    notice = make.notice()
+    await postgres.store.commit(Change("r", problems=(make.problem(),), notices=(notice,), dispatches=(make.dispatch(notice),)), tenure)
+    [sent] = await postgres.store.lease("n", 1, LEASE)
+    async with await psycopg.AsyncConnection.connect(postgres.dsn) as commit, await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as watch:
+        await commit.execute("SELECT FROM rule WHERE name = 'r' FOR NO KEY UPDATE")  # as each commit begins
+        done = replace(sent, state=DeliveryState.DONE, tries=1)
+        settling = asyncio.create_task(postgres.store.settle(done, Outcome(Result.DONE), (), postgres.now))
+        while not (await (await watch.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone())[0]:
+            assert not settling.done()
+        await commit.execute("UPDATE problem SET body = body || '{\"told\": 2}' WHERE id = 'p1'")
+        await commit.commit()
+    assert await settling

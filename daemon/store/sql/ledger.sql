@@ -180,7 +180,7 @@ RETURNING problem, contact, via, mirror, place, not_before)
 UPDATE dispatch AS earlier SET not_before = sent.not_before FROM sent
 WHERE earlier.state = 'pending' AND earlier.tries = 0 AND earlier.problem = sent.problem AND earlier.contact = sent.contact
   AND earlier.via = sent.via AND earlier.mirror = sent.mirror AND earlier.place < sent.place
-  AND earlier.not_before > coalesce(sent.not_before, '-infinity');
+  AND earlier.not_before > greatest(sent.not_before, rule_time(db_now()));
 
 -- A person's word.
 -- name: direct

@@ -64,6 +64,12 @@ SELECT leased.body || jsonb_build_object(
 FROM leased JOIN notice ON notice.id = leased.notice
 ORDER BY leased.place, leased.id;
 
+-- A delivery may make its rule due: like each commit it begins with the rule's row, so that the two never wait for each other.
+-- name: rule_first
+SELECT rule.name FROM rule JOIN problem ON problem.rule = rule.name JOIN dispatch ON dispatch.problem = problem.id
+WHERE dispatch.id = %(id)s::text
+FOR NO KEY UPDATE OF rule;
+
 -- What became of a message, unless another notifier has it by now.
 -- name: settle
 UPDATE dispatch SET
