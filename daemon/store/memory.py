@@ -450,11 +450,13 @@ class MemoryStore(MemoryArchive):
 
     async def sent(self, contact: str, since: datetime) -> int:
         """See ``Outbox.sent``."""
-        return sum(
-            one.dispatch.contact == contact and not one.dispatch.mirror and one.ended is not None and one.ended >= since
+        sent = {
+            (*_street(one), one.dispatch.notice.episode, one.ended)
             for one in self.tables.dispatches.values()
-            if one.dispatch.state is DeliveryState.DONE
-        )
+            if one.dispatch.contact == contact and one.dispatch.state is DeliveryState.DONE and not one.dispatch.mirror
+            if one.ended is not None and one.ended >= since
+        }
+        return len(sent)
 
     # What the outside allows
 

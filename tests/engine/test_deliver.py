@@ -240,6 +240,17 @@ async def test_a_contact_gets_no_more_than_its_rate() -> None:
     assert len(office.channels["chat"].got) == 4
 
 
+async def test_what_left_as_one_message_is_one_of_its_rate() -> None:
+    office = Office(contact("team", rate_per_hour=2), chat=Chat([Outcome(Result.LATER, "down")]))
+    await office.write(*(notice(f"n{n}", kind=NoticeKind.GROWTH, sequence=n + 1) for n in range(5)))
+    await office.notifier.run_once()
+    await office.clock.move(60)
+    await office.notifier.run_once()
+    await office.write(notice("n9", "end", kind=NoticeKind.END, sequence=9))
+    await office.notifier.run_once()
+    assert office.channels["chat"].titles[-1] == "end"
+
+
 async def test_what_is_critical_is_not_kept_from_our_own_people_by_a_rate() -> None:
     office = Office(contact("team", rate_per_hour=1), contact("cdek", rate_per_hour=1, external=True))
     severe = [notice(f"n{n}", problem=f"p{n}", severity=Severity.CRITICAL) for n in range(3)]

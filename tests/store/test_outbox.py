@@ -177,6 +177,14 @@ async def test_a_contacts_rate_counts_what_it_was_sent(bench, make):
     assert await bench.store.sent("crm", bench.now) == 0
 
 
+async def test_messages_that_left_as_one_count_as_one(bench, make):
+    await told(bench, make, make.notice("n1"), make.notice("n2", NoticeKind.GROWTH, sequence=2), make.notice("n3", problem="p2"))
+    [first, other] = await lease(bench)
+    for dispatch in (first, *await bench.store.behind(first, "n1", LEASE), other):
+        assert await settle(bench, dispatch)
+    assert await bench.store.sent("crm", bench.now - timedelta(hours=1)) == 2
+
+
 # Rates
 
 

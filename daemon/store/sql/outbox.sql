@@ -86,7 +86,7 @@ WHERE dispatch.id = %(id)s::text AND NOT dispatch.mirror AND problem.id = dispat
   AND problem.delivered_episode IS DISTINCT FROM dispatch.episode
 RETURNING problem.rule;
 
--- How many messages a contact was sent since a moment.
+-- How many messages a contact was sent since a moment. Those of one episode that left as one were settled as of one moment.
 -- name: sent
-SELECT count(*) AS sent FROM dispatch
+SELECT count(DISTINCT (problem, episode, via, ended)) AS sent FROM dispatch
 WHERE contact = %(contact)s::text AND state = 'done' AND ended >= %(since)s::timestamptz AND NOT mirror;
