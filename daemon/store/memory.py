@@ -444,7 +444,7 @@ class MemoryStore(MemoryArchive):
 
     def _delivered(self, notice: Notice, now: datetime) -> None:
         known = self.tables.delivered.get(notice.problem)
-        if notice.problem in self.tables.problems and (known is None or known[0] != notice.episode):
+        if notice.problem in self.tables.problems and (known is None or known[0] < notice.episode):
             self.tables.delivered[notice.problem] = notice.episode, now
             self._nudge(self.tables.problems[notice.problem].rule)
 

@@ -133,6 +133,19 @@ async def test_a_commit_does_not_forget_what_was_delivered_and_a_new_episode_beg
     assert (await bench.store.standing("r", bench.now)).problems == (make.problem(episode=2),)
 
 
+async def test_a_late_message_of_an_older_episode_does_not_make_the_new_one_undelivered(bench, make):
+    old, new = make.notice("n1"), make.notice("n2", episode=2)
+    tenure = await told(bench, make, old, problem=make.problem(episode=2))
+    [late] = await lease(bench)
+    await bench.store.commit(Change("r", notices=(new,), dispatches=(make.dispatch(new, via="pager"),)), tenure)
+    [sent] = await lease(bench)
+    await settle(bench, sent)
+    delivered = bench.now
+    await bench.advance(seconds=5)
+    await settle(bench, late)
+    assert [one.delivered for one in (await bench.store.standing("r", bench.now)).problems] == [delivered]
+
+
 @pytest.mark.parametrize("case", ["failed", "mirror"])
 async def test_a_failure_or_a_mirror_reaches_nobody(bench, make, case):
     await told(bench, make, make.notice(), mirror=case == "mirror")

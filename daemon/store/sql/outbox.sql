@@ -78,12 +78,13 @@ UPDATE dispatch SET
     ended = CASE WHEN %(state)s::text <> 'pending' THEN %(now)s::timestamptz END
 WHERE id = %(id)s::text AND epoch = %(epoch)s::bigint AND state = 'pending';
 
--- The first message of an episode that reached its contact; a mirror reaches nobody.
+-- The first message of an episode that reached its contact; a mirror reaches nobody. One of an older episode that arrives
+-- late takes nothing back.
 -- name: delivered
 UPDATE problem SET delivered = %(now)s::timestamptz, delivered_episode = dispatch.episode
 FROM dispatch
 WHERE dispatch.id = %(id)s::text AND NOT dispatch.mirror AND problem.id = dispatch.problem
-  AND problem.delivered_episode IS DISTINCT FROM dispatch.episode
+  AND coalesce(problem.delivered_episode < dispatch.episode, true)
 RETURNING problem.rule;
 
 -- How many messages a contact was sent since a moment. Those of one episode that left as one were settled as of one moment.
