@@ -45,7 +45,7 @@ class Outbox:
         """See ``Outbox.settle``. An episode's first delivery makes its rule due: it may wait for just that."""
         async with self._pool.transaction() as session:
             if dispatch.state is DeliveryState.DONE:
-                await session.row(_SQL["rule_first"], id=dispatch.id)
+                await session.row(_SQL["first_of_its_episode"], id=dispatch.id)
             settled = await session.run(
                 _SQL["settle"], id=dispatch.id, epoch=dispatch.epoch, state=dispatch.state.value, tries=dispatch.tries,
                 not_before=dispatch.not_before, reason=dispatch.reason, reference=outcome.reference, now=now,

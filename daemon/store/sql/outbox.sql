@@ -64,10 +64,13 @@ SELECT leased.body || jsonb_build_object(
 FROM leased JOIN notice ON notice.id = leased.notice
 ORDER BY leased.place, leased.id;
 
--- A delivery may make its rule due: like each commit it begins with the rule's row, so that the two never wait for each other.
--- name: rule_first
-SELECT rule.name FROM rule JOIN problem ON problem.rule = rule.name JOIN dispatch ON dispatch.problem = problem.id
-WHERE dispatch.id = %(id)s::text
+-- The rule whose episode this message would be the first to reach its contact, locked before anything else: a commit takes
+-- the rule's row first too, so neither waits for what the other holds.
+-- name: first_of_its_episode
+SELECT rule.name FROM dispatch
+JOIN problem ON problem.id = dispatch.problem
+JOIN rule ON rule.name = problem.rule
+WHERE dispatch.id = %(id)s::text AND NOT dispatch.mirror AND coalesce(problem.delivered_episode < dispatch.episode, true)
 FOR NO KEY UPDATE OF rule;
 
 -- What became of a message, unless another notifier has it by now.
