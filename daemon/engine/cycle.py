@@ -102,9 +102,12 @@ class Engine:
             return
         kept = await self._store.renew(held, self._settings.lease)
         for tenure in held:
-            if tenure.rule in kept and tenure.rule in self._tenures:
-                self._tenures[tenure.rule] = replace(self._tenures[tenure.rule], until_db=kept[tenure.rule])
-            elif tenure.rule in self._tenures:
+            mine = self._tenures.get(tenure.rule)
+            if mine is None or mine.epoch != tenure.epoch:  # its cycle has ended meanwhile; the next has a lease of its own
+                continue
+            if tenure.rule in kept:
+                self._tenures[tenure.rule] = replace(mine, until_db=kept[tenure.rule])
+            else:
                 self._lost.add(tenure.rule)
 
     async def stop(self, grace: float = 20.0) -> None:

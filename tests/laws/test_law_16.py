@@ -117,6 +117,44 @@ async def test_just_let_in_and_then_short_of_lease_it_sends_nothing() -> None:
     assert (stage.calls(), made.outcome) == (0, Outcome(Result.NOT_SENT, Why.LEASE_SHORT))
 
 
+class Late(Wrapped):
+    """A store that renews only after the cycle under way has ended and the next one of the rule has begun."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner, here=asyncio.Event(), open=asyncio.Event(), cycles=[])
+
+    async def standing(self, *args: Any) -> Any:
+        self.here.set()
+        await self.open.wait()
+        return await self.inner.standing(*args)
+
+    async def begin(self) -> None:
+        self.here.clear()
+        self.open.clear()
+        self.cycles.append(asyncio.create_task(self.engine.run_cycle()))
+        await self.here.wait()
+
+    async def renew(self, *args: Any) -> Any:
+        self.open.set()
+        await self.cycles[-1]
+        await self.begin()
+        return await self.inner.renew(*args)
+
+
+@pytest.mark.law("16.1")
+async def test_a_renewal_that_comes_too_late_for_one_cycle_takes_nothing_from_the_next() -> None:
+    stage = Stage(replace(CHECKED, detect=replace(CHECKED.detect, grace=minutes(0))))
+    stage.plant("N1", calls={"api.upload": "done"})
+    await stage.begin(1)
+    store = Late(stage.store)
+    store.engine = stage.engine("late", store=store)
+    await store.begin()
+    await store.engine.renew()
+    store.open.set()
+    await store.cycles[-1]
+    assert (len(store.cycles), stage.calls()) == (2, 1)
+
+
 @pytest.mark.law("16.2")
 async def test_each_attempt_has_ends_by_and_a_successor_waits_for_it() -> None:
     class Killed(BaseException):
