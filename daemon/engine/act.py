@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from daemon.domain.attempt import CONNECTOR_ILL, Attempt, Outcome, Result
 from daemon.domain.decide import Act
-from daemon.domain.incident import Incident, Why, begun, recorded, sighted
+from daemon.domain.incident import Incident, Phase, Why, begun, recorded, sighted
 from daemon.domain.notice import Notice, ill_notice
 from daemon.domain.rule import Mode, Rule
 from daemon.domain.standing import Illness, Standing
@@ -172,7 +172,11 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
     wanted: list[Resolved] = []
     faults: list[tuple[Incident, str]] = []
     for incident in incidents:
-        one = resolve(rule, sighted(rule, incident, seen[incident.id]), standing, used + len(wanted), desk.around, now)
+        looked = sighted(rule, incident, seen[incident.id])
+        one = resolve(rule, looked, standing, used + len(wanted), desk.around, now)
+        if _end_is_to_be_told(incident, one):
+            ledger.put(replace(looked, due=now))
+            continue
         faults += [(one.incident, fault) for fault in one.faults]
         if one.request is None:
             ledger.put(one.incident)
@@ -197,6 +201,11 @@ async def _slice(desk: Desk, rule: Rule, standing: Standing, ledger: Ledger, ids
         if isinstance(failed, BaseException):
             raise failed
     return len(admitted)
+
+
+def _end_is_to_be_told(was: Incident, one: Resolved) -> bool:
+    """Whether it would end by this look though people were told of it: the next cycle ends it, for only that can tell its end."""
+    return bool(was.levels) and was.phase is not Phase.PROVED and not one.incident.live
 
 
 async def _admit(desk: Desk, intents: Sequence[tuple[Intent, Act]]) -> Mapping[str, Why]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from builders import field, minutes, rule
-from laws.stage import Stage, Wrapped, person
+from laws.stage import Stage, Wrapped, person, wrapping
 
 from daemon.domain.attempt import Outcome, Result
-from daemon.domain.incident import Phase
+from daemon.domain.directive import DirectiveKind
+from daemon.domain.incident import Phase, Resolution
 from daemon.domain.notice import DeliveryState, NoticeKind
 from daemon.domain.rule import Guard, Level, Mode
 
@@ -143,8 +144,6 @@ async def test_a_problem_is_told_at_its_end() -> None:
 
 @pytest.mark.law("13.6")
 async def test_one_who_is_tried_once_more_is_not_called_well() -> None:
-    from daemon.domain.directive import DirectiveKind
-
     stage = Stage(rule())
     stage.plant("N1", calls={"api.upload": "refused"})
     await stage.begin(1)
@@ -157,6 +156,25 @@ async def test_one_who_is_tried_once_more_is_not_called_well() -> None:
     await stage.wait(10)
     assert stage.kinds() == ["begin", "end"]
     assert stage.incident().resolution.value == "handled"
+
+
+@pytest.mark.law("13.6")
+async def test_the_message_about_the_end_names_one_that_was_seen_well_right_before_its_next_attempt() -> None:
+    class Mended(Wrapped):
+        async def ask(self, *args: Any) -> Any:
+            if args[-1] and asked:
+                stage.set("N1", bad=False)
+            return await self.inner.ask(*args)
+
+    stage = Stage(rule(), wrap=wrapping(shop=Mended))
+    stage.notifier.channels["chat"] = Post(stage.channels["chat"])
+    stage.plant("N1", calls={"api.upload": "refused"})
+    await stage.begin(1)
+    await stage.wait(20)
+    await stage.say(DirectiveKind.RETRY)
+    await stage.wait(15)
+    (end,) = stage.notices(NoticeKind.END)
+    assert (end.incidents, stage.calls(), stage.incident().resolution) == ((stage.incident().id,), 1, Resolution.HANDLED)
 
 
 @pytest.mark.law("13.7")
