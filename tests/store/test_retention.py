@@ -3,10 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
+import pytest
+
 from daemon.domain.attempt import Outcome, Result
 from daemon.domain.incident import Phase, Resolution
 from daemon.domain.notice import DeliveryState
 from daemon.engine.change import Change, Conclusion
+from daemon.store.queries import queries
 
 KEEP = timedelta(days=90)
 
@@ -86,3 +90,25 @@ async def test_a_problem_that_ended_long_ago_is_forgotten_with_its_notices_and_o
     await postgres.advance(days=2)
     await postgres.store.prune(KEEP)
     assert [one.id for one in (await postgres.store.standing("r", postgres.now)).problems] == ["active", "kept"]
+
+
+FULL = """
+INSERT INTO incident (id, rule, key, record_key, object, phase, why, opened, ended, version, body)
+SELECT n, 'r', n, n, n, 'resolved', 'proved', now(), now(), 1, '{}' FROM generate_series(1, 5000) AS n;
+INSERT INTO notice (id, problem, rule, episode, kind, sequence, at, body)
+SELECT n, n, 'r', 1, 'begin', 1, now(), '{}' FROM generate_series(1, 5000) AS n;
+INSERT INTO directive (id, rule, at, obeyed, body) SELECT n, 'r', now(), now(), '{}' FROM generate_series(1, 5000) AS n;
+ANALYZE;
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [("forget_incidents", "incident_forgotten"), ("forget_notices", "notice_forgotten"), ("forget_words", "directive_forgotten")],
+)
+def test_what_is_to_be_forgotten_is_found_without_reading_what_stays(store_dsn, name, index):
+    with psycopg.connect(store_dsn) as store:
+        store.execute(FULL)
+        about = {"before": "2000-01-01", "limit": 1000}
+        plan = "\n".join(row[0] for row in store.execute(f"EXPLAIN {queries('retention')[name]}", about))
+        assert index in plan, plan
