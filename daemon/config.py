@@ -10,7 +10,7 @@ redactor on top. What a connector may be told is its kind's business: kinds are 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
@@ -34,16 +34,7 @@ from daemon.language.lint import reserved
 from daemon.language.mistake import Mistake, Mistakes
 from daemon.language.places import Loaded, Node, near
 from daemon.language.vocabulary import CauseText, Vocabulary, classifier
-from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings, Zone, parse_duration
-
-
-def _at_least(least: str) -> Callable[[timedelta], timedelta]:
-    def checked(value: timedelta) -> timedelta:
-        if value < parse_duration(least):
-            raise ValueError(f"must be at least {least}")
-        return value
-
-    return checked
+from daemon.settings import ConnectorSettings, Duration, Rate, RateText, Redactor, Secret, Settings, Zone, at_least
 
 
 class StoreSettings(Settings):
@@ -70,16 +61,18 @@ class EngineSettings(Settings):
     """How the loop turns."""
 
     # Renewed every third of it: two thirds must still outlast engine.act.ROOM, or nothing would ever be sent.
-    lease: Annotated[Duration, AfterValidator(_at_least("8s"))] = Field(
+    lease: Annotated[Duration, AfterValidator(at_least("8s"))] = Field(
         timedelta(seconds=30),
         description="How long a replica holds a rule without renewing it, at least 8s: a dead one's rules wait so long.",
     )
-    poll: Annotated[Duration, AfterValidator(_at_least("10ms"))] = Field(
+    poll: Annotated[Duration, AfterValidator(at_least("10ms"))] = Field(
         timedelta(seconds=1), description="How often a replica asks for rules that are due, at least 10ms."
     )
     cycles: int = Field(8, ge=1, le=64, description="How many rules one replica works on at once.")
     page: int = Field(1000, ge=1, le=100_000, description="Records per page of a scan: the bound on memory.")
-    keep: Duration = Field(timedelta(days=90), description="How long ended incidents and their ledger are kept.")
+    keep: Annotated[Duration, AfterValidator(at_least("1d"))] = Field(
+        timedelta(days=90), description="How long ended incidents and their ledger are kept."
+    )
 
 
 class LogSettings(Settings):
@@ -107,7 +100,9 @@ class DeadmanSettings(Settings):
     """Somebody outside who calls a person when nothing is heard from orderheal any more."""
 
     url: Secret = Field(description="Gets a GET while every rule scans its whole source in time; silence is the alarm.")
-    every: Duration = Field(timedelta(minutes=5), description="How often it is asked, by the wall clock: 5m.")
+    every: Annotated[Duration, AfterValidator(at_least("1s"))] = Field(
+        timedelta(minutes=5), description="How often it is asked, by the wall clock: 5m."
+    )
 
     @field_validator("url")
     @classmethod
@@ -150,7 +145,7 @@ class DrillSettings(Settings):
         "healed", description="healed: the object must be healed by us; told: it cannot be, and a person must be told of it."
     )
     within: Duration = Field(timedelta(hours=1), description="Rule time that it all may take, grace and settling included: 1h.")
-    every: Annotated[Duration, AfterValidator(_at_least("1m"))] | None = Field(
+    every: Annotated[Duration, AfterValidator(at_least("1m"))] | None = Field(
         None, description="How often the running daemon does it, one replica each time, by the wall clock (24h); never, if left out."
     )
 

@@ -12,7 +12,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar, cast
@@ -55,6 +55,17 @@ def format_duration(value: timedelta) -> str:
         if seconds and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
     return f"{seconds:g}s"
+
+
+def at_least(least: str) -> Callable[[timedelta], timedelta]:
+    """A check for a duration that may be no shorter. It raises ValueError with what would be right."""
+
+    def checked(value: timedelta) -> timedelta:
+        if value < parse_duration(least):
+            raise ValueError(f"must be at least {least}")
+        return value
+
+    return checked
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration, json_schema_input_type=str)]
@@ -112,7 +123,9 @@ class ConnectorSettings(Settings):
     """What every connector may be told; a kind's settings model extends this."""
 
     rate: RateText | None = Field(None, description="Requests per second, minute or hour (2/s), shared by all replicas; none: no limit.")
-    timeout: Duration = Field(timedelta(seconds=10), description="Bound on one request, from its first byte to the whole answer (30s).")
+    timeout: Annotated[Duration, AfterValidator(at_least("10ms"))] = Field(
+        timedelta(seconds=10), description="Bound on one request, from its first byte to the whole answer (30s)."
+    )
     slots: int = Field(10, ge=1, le=100, description="How many acts may be on their way at once from this replica.")
     lag: Duration = Field(timedelta(0), description="How old its answers may be (a replica behind its primary): 0s.")
 

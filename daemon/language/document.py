@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Never, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from daemon.domain.rule import Backoff, Delivery, Diagnose, Guard, Mode, Severity, Step
-from daemon.settings import Duration, Settings, format_duration
+from daemon.settings import Duration, Settings, at_least, format_duration
 
 Span = Annotated[
     Duration,
@@ -26,6 +26,9 @@ Span = Annotated[
     PlainSerializer(format_duration, when_used="json"),
 ]
 """A duration as text."""
+
+Interval = Annotated[Span, AfterValidator(at_least("1s"))]
+"""A duration within which something happens or is waited for: without length it would be asked for without a pause."""
 
 Condition: TypeAlias = str | bool
 """Bare CEL that gives true or false."""
@@ -137,7 +140,7 @@ class DiagnoseDocument(Settings):
     cause: list[CauseDocument] = Field(
         [], description="The first true one names the cause; none: `other`; not knowable in time: `undiagnosed`."
     )
-    timeout: Span = Field(
+    timeout: Interval = Field(
         _seconds("timeout", Diagnose),
         description="How long an unanswered diagnosis may hold the ladder up. Default 30m.",
     )
@@ -146,9 +149,9 @@ class DiagnoseDocument(Settings):
 class BackoffDocument(Settings):
     """How long to wait after `later`, with full jitter; Retry-After wins."""
 
-    initial: Span = Field(_seconds("initial", Backoff), description="Ceiling of the first wait. Default 1m.")
+    initial: Interval = Field(_seconds("initial", Backoff), description="Ceiling of the first wait. Default 1m.")
     factor: float = Field(Backoff().factor, ge=1, le=100, description="Growth of the ceiling from wait to wait. Default 2.")
-    max: Span = Field(_seconds("max", Backoff), description="The ceiling grows no further than this. Default 30m.")
+    max: Interval = Field(_seconds("max", Backoff), description="The ceiling grows no further than this. Default 30m.")
 
 
 Arguments = dict[str, Any]
@@ -167,7 +170,7 @@ class FollowUpDocument(Settings):
     )
     attempts: Attempts = Field(Step("").attempts, description="Most calls that may have arrived. Default 3.")
     backoff: BackoffDocument = Field(BackoffDocument(), description="Waits after `later`.")
-    timeout: Span = Field(_seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h.")
+    timeout: Interval = Field(_seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h.")
     delivery: DeliveryName | None = Field(
         None,
         description="After an unknown outcome with nothing to be seen: again, or never again. Default: by whether the call is idempotent.",
@@ -178,7 +181,7 @@ class StepDocument(Settings):
     """A rung of the ladder: a call, or time for the world to heal by itself."""
 
     call: Call | None = Field(None, description="The effect: `connector.call`. Either this or `wait`.")
-    wait: Span | None = Field(None, description="Time for the world to heal by itself. Either this or `call`.")
+    wait: Interval | None = Field(None, description="Time for the world to heal by itself. Either this or `call`.")
     name: Identifier | None = Field(
         None, description="Identity of the step across edits, and `steps.<name>`. Default: the call's name, or `wait`."
     )
@@ -194,7 +197,7 @@ class StepDocument(Settings):
         _seconds("settle", Step),
         description="After `done` or `unknown`: how long until the effect must show; then it is looked at. Default 5m.",
     )
-    timeout: Span = Field(_seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h.")
+    timeout: Interval = Field(_seconds("timeout", Step), description="The whole step, so that `later` ends too. Default 6h.")
     delivery: DeliveryName | None = Field(
         None,
         description="After an unknown outcome with nothing to be seen: again, or never again. Default: by whether the call is idempotent.",
@@ -241,7 +244,7 @@ class LevelDocument(Settings):
     line: Text | None = Field(None, description="Once per subject, the most urgent first, ten at most. Default: key, value, deadline.")
     group_by: Literal["cause", "rule", "subject"] = Field("cause", description="What one message is about. Default cause.")
     attach: list[AttachmentDocument] = Field([], description="Cards and tables beside the message, for external contacts too.")
-    repeat: Span | None = Field(
+    repeat: Interval | None = Field(
         None, description="Reminder in the same thread until proof or claim, in the contact's hours. Default: never."
     )
     delivery: DeliveryName = Field(
@@ -295,7 +298,7 @@ class RuleDocument(Settings):
         description="disabled: not looked at. observe: incidents, but no calls and no messages. approve: not built yet."
         " enforce: everything. config.yaml may override it. Default observe.",
     )
-    every: Span = Field(timedelta(minutes=5), description="How often new broken subjects are looked for. Default 5m.")
+    every: Interval = Field(timedelta(minutes=5), description="How often new broken subjects are looked for. Default 5m.")
     matrix: list[dict[str, MatrixValue]] | None = Field(
         None,
         min_length=1,
@@ -320,7 +323,7 @@ class Override(Settings):
     """What an installation wants otherwise: an entry of `rules.overrides` of config.yaml. Beats the file."""
 
     mode: ModeName | None = Field(None, description="Mode of this rule here.")
-    every: Span | None = Field(None, description="Scan interval of this rule here.")
+    every: Interval | None = Field(None, description="Scan interval of this rule here.")
     guard: GuardDocument | None = Field(None, description="Ceilings of this rule here, key by key.")
 
 
