@@ -10,9 +10,9 @@ from uuid import uuid4
 import click
 
 from daemon.app import Loaded, open_store
-from daemon.cli.common import SPAN, WORDS, Asked, Exit, Fault, author, known_connector, known_rules, verb, wait_for
+from daemon.cli.common import SPAN, WORDS, Asked, Exit, Fault, author, known_connector, known_rules, verb, wait_for, zone_of
 from daemon.domain.standing import Pause
-from daemon.views.text import Line
+from daemon.views.text import Line, moment
 
 
 def _scope(command: Callable[..., int]) -> Callable[..., int]:
@@ -53,7 +53,8 @@ def pause(asked: Asked, rule: str | None, connector: str | None, everything: boo
             return made
 
     made = wait_for(write())
-    asked.tell(made, lambda: [Line(f"paused: {scope}", "warn")], loaded)
+    end = f"until {moment(made.until, zone_of(loaded))} (rule time)" if made.until else "until somebody says `orderheal resume`"
+    asked.tell(made, lambda: [Line(f"paused: {scope}, {end}", "warn")], loaded)
     return Exit.FINE
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -108,7 +109,9 @@ def test_a_whole_number_is_not_mistaken_for_a_part_of_another(orderheal: Orderhe
 
 
 def test_a_pause_stops_calls_until_resumed(orderheal: Orderheal, shop: Shop) -> None:
-    assert orderheal("pause", "--connector", "shop-integration", "--for", "2h", "--reason", "deploy").code == 0
+    paused = orderheal("pause", "--connector", "shop-integration", "--for", "2h", "--reason", "deploy")
+    assert paused.code == 0
+    assert re.fullmatch(r"paused: connector shop-integration, until \d{4}-\d\d-\d\d [\d:]{8} MSK \(rule time\)", paused.out.strip())
     orderheal("heal")
     assert shop.asked == []
     assert "connector shop-integration  ends in 2h" in orderheal("status").out
