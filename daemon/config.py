@@ -100,7 +100,7 @@ class DeadmanSettings(Settings):
     """Somebody outside who calls a person when nothing is heard from orderheal any more."""
 
     url: Secret = Field(description="Gets a GET while every rule scans its whole source in time; silence is the alarm.")
-    every: Annotated[Duration, AfterValidator(at_least("1s"))] = Field(
+    every: Annotated[Duration, AfterValidator(at_least("100ms"))] = Field(
         timedelta(minutes=5), description="How often it is asked, by the wall clock: 5m."
     )
 
