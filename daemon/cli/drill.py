@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 
 import click
 
 from daemon.app import open_app, try_rule
 from daemon.cli.common import Asked, Exit, Fault, known_rules, verb, wait_for
 from daemon.engine.events import Drilled
-from daemon.views.text import Line
+from daemon.views.text import Line, span
 
 
 @click.command()
@@ -28,18 +29,18 @@ def drill(asked: Asked, rule: str) -> int:
     planned = loaded.config.drills[rule]
 
     def progress(stage: str, seconds: float) -> None:
-        click.echo(f"  {stage:8} after {_span(seconds)}", err=True)
+        click.echo(f"  {stage:8} after {span(timedelta(seconds=seconds))}", err=True)
 
     async def try_it() -> Drilled:
         async with open_app(loaded, os.environ) as app:
-            click.echo(f"planting by {planned.plant.connector}.{planned.plant.call}; a running daemon has {planned.within} of rule time", err=True)
+            click.echo(f"planting by {planned.plant.connector}.{planned.plant.call}; a running daemon has {span(planned.within)} of rule time", err=True)
             return await try_rule(app, rule, progress)
 
     drilled = wait_for(try_it())
 
     def text() -> Iterator[Line]:
         if drilled.ok:
-            reached = ", ".join(f"{stage} {_span(seconds)}" for stage, seconds in drilled.stages.items())
+            reached = ", ".join(f"{stage} {span(timedelta(seconds=seconds))}" for stage, seconds in drilled.stages.items())
             yield Line(f"{rule}: proved on {drilled.key}: {reached}", "good")
         else:
             yield Line(f"{rule}: failed on {drilled.key}: {drilled.why}", "bad")
@@ -48,8 +49,3 @@ def drill(asked: Asked, rule: str) -> int:
     if drilled.unreachable:
         return Exit.UNREACHABLE
     return Exit.FINE if drilled.ok else Exit.FOUND
-
-
-def _span(seconds: float) -> str:
-    """Minutes and seconds of rule time."""
-    return f"{int(seconds // 60)}m {int(seconds % 60):02}s"
