@@ -136,15 +136,23 @@ def _served(shop: Shop) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             return
 
+    with listening(Handler) as address:
+        yield f"http://{address}"
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server on loopback for the length of the block; its host and port."""
+
     class Server(ThreadingHTTPServer):
         def handle_error(self, request: object, client_address: object) -> None:
             return  # a client that only connects and goes away is no error of ours
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from queue import SimpleQueue
 
 from sentry_sdk.envelope import Envelope
 
-from tests.cli.conftest import Shop
+from tests.cli.conftest import Shop, listening
 from tests.cli.test_run import get, replica
 
 UUID, KEY = "canary-6b0c-deadman", "canary5a5bsentrykey"
@@ -41,14 +40,8 @@ def outside() -> Iterator[tuple[str, SimpleQueue[str], SimpleQueue[Envelope]]]:
         def log_message(self, format: str, *args: object) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}", pings, envelopes
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Handler) as address:
+        yield address, pings, envelopes
 
 
 def test_the_daemon_pings_and_checks_in_after_its_scan(shop: Shop) -> None:

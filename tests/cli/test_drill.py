@@ -43,13 +43,13 @@ def configure(shop: Shop, drill: str, heals: bool = True) -> None:
             shop.sql(f"DELETE FROM orders WHERE id = '{key}'")
         return 200, {}
 
-    shop.handle = handle  # type: ignore[method-assign]
+    shop.handle = handle
 
 
 def answering(shop: Shop, path: str, status: int) -> None:
     """Let the service refuse one thing."""
     usual: Callable[[str, str], tuple[int, Mapping[str, Any]]] = shop.handle
-    shop.handle = lambda asked, body: (status, {}) if asked == path else usual(asked, body)  # type: ignore[method-assign]
+    shop.handle = lambda asked, body: (status, {}) if asked == path else usual(asked, body)
 
 
 def heard(shop: Shop, path: str) -> threading.Event:
@@ -62,7 +62,7 @@ def heard(shop: Shop, path: str) -> threading.Event:
             done.set()
         return answer
 
-    shop.handle = handle  # type: ignore[method-assign]
+    shop.handle = handle
     return done
 
 

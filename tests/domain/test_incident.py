@@ -252,7 +252,7 @@ def test_an_expression_sees_the_facts_and_what_was_tried() -> None:
     }  # fmt: skip
     healthier = scope_of(replace(one, resolution=None, value=None, steps={"upload": state(result=Result.DONE, reason="well", at=at(1))}), at(9))
     assert healthier["resolution"] is None
-    assert {name for name, value in healthier["incident"].items() if value is None} == {"last_error", "value"}  # type: ignore[union-attr]
+    assert {name for name, value in healthier["incident"].items() if value is None} == {"last_error", "value"}
 
 
 def test_who_breaks_again_before_its_follow_ups_ended_begins_anew_like_any_relapse() -> None:

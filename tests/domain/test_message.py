@@ -38,7 +38,7 @@ RUB = Money(Decimal("10.50"), "RUB")
 
 def matter(*subjects: Incident, **changes: object) -> Matter:
     """A matter of these subjects, an hour after T0."""
-    return replace(Matter(RULE, LEVEL, TEAM, at(60), subjects=subjects), **changes)  # type: ignore[arg-type]
+    return replace(Matter(RULE, LEVEL, TEAM, at(60), subjects=subjects), **changes)
 
 
 def many(number: int, **changes: object) -> tuple[Incident, ...]:

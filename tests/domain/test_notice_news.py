@@ -21,7 +21,7 @@ def about(kind: NoticeKind, group: str, **changes: object) -> Notice:
         "id": f"stuck/{group}#{T0.isoformat()}-{kind}", "problem": f"stuck/{group}", "rule": "stuck", "episode": EPISODE, "kind": kind, "sequence": 1,
         "contact": "team", "severity": Severity.CRITICAL, "at": at(10), "ours": RUNBOOK, "group": group, "runbook": "docs/runbooks/stuck.md", "context": SINCE,
     }  # fmt: skip
-    return Notice(**{**given, **changes})  # type: ignore[arg-type]
+    return Notice(**{**given, **changes})
 
 
 def test_a_trip_by_number() -> None:
